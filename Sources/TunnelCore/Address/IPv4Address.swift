@@ -1,5 +1,5 @@
 /// An IPv4 address, as the 32-bit number its dotted quad writes (host order: 10.0.0.1 is `0x0A00_0001`).
-public struct IPv4Address: Hashable, Comparable, Sendable {
+public struct IPv4Address: Hashable, Comparable, Sendable, BitwiseCopyable {
     public var rawValue: UInt32
 
     @inlinable

@@ -1,5 +1,5 @@
 /// An IPv6 address, as two 64-bit halves in host order: `high` holds the first eight bytes on the wire.
-public struct IPv6Address: Hashable, Comparable, Sendable {
+public struct IPv6Address: Hashable, Comparable, Sendable, BitwiseCopyable {
     public var high: UInt64
     public var low: UInt64
 

@@ -1,0 +1,90 @@
+/// Whom an overlay address belongs to.
+public enum Owner: Hashable, Sendable, BitwiseCopyable {
+    /// This host: its delegated prefix, or a local prefix behind it.
+    case local
+    /// The host whose IPv4 address is embedded (the domain's P/n).
+    case embedded
+    /// The host a static route names.
+    case endpoint(IPv4Address)
+    /// Outside the domain and every route: the border relays' business.
+    case outside
+    /// Never crosses a domain tunnel: ::/96 (unspecified, loopback, v4-compatible) and v4-mapped (RFC 4213 section 3.6).
+    case invalid
+    /// fe80::/10
+    case linkLocal
+    /// ff00::/8
+    case multicast
+}
+
+/// Why a prefix cannot be in a plan.
+public enum AddressPlanError: Error, Equatable, Sendable {
+    /// The prefix lies in address space that never crosses a tunnel.
+    case reserved(IPv6Prefix)
+    /// The endpoint of the route is no host's address.
+    case endpointNotUnicast(IPv6Prefix, IPv4Address)
+    /// The route's endpoint is this host.
+    case endpointIsLocal(IPv6Prefix)
+}
+
+extension AddressPlanError: CustomStringConvertible {
+    public var description: String {
+        switch self {
+        case .reserved(let prefix): "\(prefix) is unspecified, loopback, IPv4-mapped, link-local or multicast space and is never routed"
+        case .endpointNotUnicast(let prefix, let address): "\(address), the endpoint for \(prefix), is not the address of a host"
+        case .endpointIsLocal(let prefix): "the endpoint for \(prefix) is this tunnel's own address"
+        }
+    }
+}
+
+/// The one table behind every question about an inner address: where to send to (uplink destination), who may send it
+/// (uplink and downlink source), who takes it (downlink destination).
+///
+/// The domain, the static routes, the local prefixes and the reserved ranges stand in it side by side, so that the longest
+/// prefix decides between them: a route inside the domain takes its addresses away from the embedded hosts, a route
+/// around the domain does not.
+public struct AddressPlan: Sendable {
+    @usableFromInline let table: RouteTable<Owner>
+
+    /// - Parameters:
+    ///   - local: the host's own underlay address, whose delegated prefix is local.
+    ///   - localPrefixes: what else lives behind this host.
+    ///   - routes: prefixes that a named host holds.
+    public init(
+        domain: Domain?, local: IPv4Address, localPrefixes: [IPv6Prefix] = [],
+        routes: [(prefix: IPv6Prefix, endpoint: IPv4Address)] = []
+    ) throws(AddressPlanError) {
+        var entries: [(prefix: IPv6Prefix, value: Owner)] = []
+        if let domain {
+            entries.append((domain.prefix, .embedded))
+            if let delegated = domain.delegatedPrefix(of: local) { entries.append((delegated, .local)) }
+        }
+        for route in routes {
+            if Self.isReserved(route.prefix) { throw .reserved(route.prefix) }
+            if !route.endpoint.isUnicastHost { throw .endpointNotUnicast(route.prefix, route.endpoint) }
+            if route.endpoint == local { throw .endpointIsLocal(route.prefix) }
+            entries.append((route.prefix, .endpoint(route.endpoint)))
+        }
+        for prefix in localPrefixes {
+            if Self.isReserved(prefix) { throw .reserved(prefix) }
+            entries.append((prefix, .local))
+        }
+        for (prefix, owner) in Self.reserved { entries.append((prefix, owner)) }
+        table = RouteTable(entries, fallback: .outside)
+    }
+
+    @inlinable
+    public func owner(of address: IPv6Address) -> Owner { table.lookup(address) }
+
+    private static var reserved: [(IPv6Prefix, Owner)] {
+        [
+            (IPv6Prefix(masking: .unspecified, length: 96), .invalid),
+            (IPv6Prefix(masking: IPv6Address(high: 0, low: 0xFFFF << 32), length: 96), .invalid),
+            (IPv6Prefix(masking: IPv6Address(high: 0xFE80 << 48, low: 0), length: 10), .linkLocal),
+            (IPv6Prefix(masking: IPv6Address(high: 0xFF00 << 48, low: 0), length: 8), .multicast),
+        ]
+    }
+
+    private static func isReserved(_ prefix: IPv6Prefix) -> Bool {
+        reserved.contains { $0.0.length <= prefix.length && $0.0.contains(prefix.address) }
+    }
+}

@@ -1,0 +1,43 @@
+/// What one worker counts. It alone writes them; others see copies that it publishes.
+public struct Counters: Sendable {
+    /// Handed on: sent to the underlay, or written to the TUN. Bytes are those of the inner packets, as sit counts them.
+    public var uplinkPackets: UInt64 = 0
+    public var uplinkBytes: UInt64 = 0
+    public var downlinkPackets: UInt64 = 0
+    public var downlinkBytes: UInt64 = 0
+    @usableFromInline var drops = InlineArray<32, UInt64>(repeating: 0)
+
+    public init() {
+        precondition(DropReason.allCases.count <= 32)
+    }
+
+    @inlinable
+    public mutating func count(_ reason: DropReason) { unsafe drops[unchecked: Int(reason.rawValue)] &+= 1 }
+
+    @inlinable
+    public subscript(reason: DropReason) -> UInt64 { drops[Int(reason.rawValue)] }
+
+    /// Every number in a fixed order, for publishing and adding up: the four totals, then the drops by raw value.
+    public static var fieldCount: Int { 4 + DropReason.allCases.count }
+    @inlinable
+    public subscript(field index: Int) -> UInt64 {
+        get {
+            switch index {
+            case 0: uplinkPackets
+            case 1: uplinkBytes
+            case 2: downlinkPackets
+            case 3: downlinkBytes
+            default: drops[index - 4]
+            }
+        }
+        set {
+            switch index {
+            case 0: uplinkPackets = newValue
+            case 1: uplinkBytes = newValue
+            case 2: downlinkPackets = newValue
+            case 3: downlinkBytes = newValue
+            default: drops[index - 4] = newValue
+            }
+        }
+    }
+}

@@ -1,0 +1,68 @@
+// Downlink: a protocol-41 packet from the underlay, and the IPv6 packet in it (net/ipv6/sit.c `ipip6_rcv`).
+
+extension TunnelPolicy {
+    /// Judges one packet, from the first byte of its IPv4 header.
+    @inlinable
+    public func decapsulate(_ bytes: RawSpan) -> DownlinkVerdict {
+        // The kernel checked version, length and checksum before the socket saw the packet, and reassembled fragments.
+        guard let outer = IPv4View(bytes) else { return .drop(.downlinkOuterHeader) }
+        let innerOffset = outer.headerLength
+        guard let packet = IPv6View(bytes.extracting(droppingFirst: innerOffset)) else { return .drop(.downlinkShort) }
+        guard outer.destination == local else { return .drop(.downlinkOuterDestination) }
+        guard packet.version == 6 else { return .drop(.downlinkNotIPv6) }
+        let innerLength = packet.totalLength
+        guard innerLength <= packet.bytes.byteCount else { return .drop(.downlinkTruncated) }
+
+        let outerSource = outer.source
+        guard isPeerAddress(outerSource) else { return .drop(.downlinkOuterSourceMartian) }
+        switch peers {
+        case .remote(let remote):
+            if outerSource != remote { return .drop(.downlinkOuterSourceUnknown) }
+            if packet.isNestedTunnel { return .drop(.downlinkNestedTunnel) }
+        case .domain(let peers):
+            if !peers.knows(outerSource) { return .drop(.downlinkOuterSourceUnknown) }
+            if packet.isNestedTunnel { return .drop(.downlinkNestedTunnel) }
+            if let refusal = peers.refusal(of: packet, from: outerSource) { return .drop(refusal) }
+        }
+
+        guard let trafficClass = ECN.decapsulate(outer: outer.typeOfService, inner: packet.trafficClass) else {
+            return .drop(.downlinkECN)
+        }
+        return .deliver(Delivery(innerOffset: innerOffset, innerLength: innerLength, trafficClass: trafficClass))
+    }
+
+    /// Judges a batch of packets as a raw socket hands them over, IPv4 header first, and prepares the good ones for the TUN:
+    /// the virtio-net header is written over the end of the outer header, which nobody needs any more.
+    /// - Parameters:
+    ///   - batch: where in `memory` they are.
+    ///   - frames: takes the packets to deliver and those to forget; it must have room for the whole batch.
+    @inlinable @_lifetime(memory: copy memory)
+    public func decapsulate(
+        _ batch: borrowing FixedList<Slice>, in memory: inout MutableRawSpan, into frames: inout FrameBatch,
+        counters: inout Counters
+    ) {
+        for index in 0..<batch.count {
+            let slice = batch[index]
+            let reason: DropReason
+            switch decapsulate(memory.bytes.extracting(slice.range)) {
+            case .deliver(let delivery):
+                let inner = Slice(offset: Int(slice.offset) + delivery.innerOffset, length: delivery.innerLength)
+                if let header = VirtioNetHeader(delivering: memory.bytes.extracting(inner.range), mtu: mtu) {
+                    header.emit(into: &memory, at: Int(inner.offset) - VirtioNetHeader.length)
+                    IPv6Header.rewrite(trafficClass: delivery.trafficClass, in: &memory, at: Int(inner.offset))
+                    frames.append(
+                        Slice(
+                            offset: Int(inner.offset) - VirtioNetHeader.length,
+                            length: VirtioNetHeader.length + delivery.innerLength),
+                        outer: OuterHeader(destination: .any, ttl: 0, tos: 0), innerLength: delivery.innerLength)
+                    continue
+                }
+                reason = .downlinkUnfinishedOversized
+            case .drop(let refusal):
+                reason = refusal
+            }
+            counters.count(reason)
+            frames.dropped.append(slice)
+        }
+    }
+}

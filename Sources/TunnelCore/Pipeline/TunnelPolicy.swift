@@ -1,0 +1,77 @@
+/// How a byte of the outer header is filled.
+public enum OuterField: Hashable, Sendable {
+    /// From the inner header: hop limit, or traffic class.
+    case inherit
+    case fixed(UInt8)
+}
+
+/// What a tunnel does with packets: everything a worker needs to know, checked once and never changed. A new configuration
+/// is a new value.
+public struct TunnelPolicy: Sendable {
+    /// The underlay address packets come from and arrive at.
+    public var local: IPv4Address
+    /// Whom the tunnel talks to.
+    public var peers: Peers
+    public var ttl: OuterField = .fixed(64)
+    public var tos: OuterField = .inherit
+    /// Ask the underlay not to fragment.
+    public var dontFragment = true
+    /// The underlay network's own broadcast address, or 0.0.0.0.
+    public var broadcast = IPv4Address.any
+    /// The TUN's MTU: what is longer on the downlink was merged, or reassembled, on its way.
+    public var mtu = 1480
+
+    public enum Peers: Sendable {
+        /// Point to point: one peer, and whatever inner addresses it likes.
+        case remote(IPv4Address)
+        case domain(DomainPeers)
+    }
+
+    public init(local: IPv4Address, peers: Peers) {
+        self.local = local
+        self.peers = peers
+    }
+}
+
+/// The many peers of a domain.
+public struct DomainPeers: Sendable {
+    public var domain: Domain
+    public var plan: AddressPlan
+    /// Where destinations outside the domain go, and who may relay sources from there. May be empty.
+    public var relays: [IPv4Address]
+    /// This host is itself a border relay: it forwards between the domain and whatever is outside.
+    public var isBorderRelay: Bool
+    /// RFC 3964 section 5.3.1 refuses private embedded addresses in 6to4; that is right only for a host with a public one.
+    public var refusesPrivate: Bool
+    /// Every host that a static route names: each may send, though it may be outside R/m.
+    public var endpoints: [IPv4Address]
+
+    public init(
+        domain: Domain, local: IPv4Address, relays: [IPv4Address] = [], isBorderRelay: Bool = false,
+        localPrefixes: [IPv6Prefix] = [], routes: [(prefix: IPv6Prefix, endpoint: IPv4Address)] = []
+    ) throws(AddressPlanError) {
+        self.domain = domain
+        self.relays = relays
+        self.isBorderRelay = isBorderRelay
+        plan = try AddressPlan(domain: domain, local: local, localPrefixes: localPrefixes, routes: routes)
+        refusesPrivate = domain == .sixToFour && !local.isPrivate && !local.isLinkLocal
+        endpoints = routes.map(\.endpoint)
+    }
+
+    /// Whether the host may send to us at all: in R/m, a relay, or a route's endpoint.
+    @inlinable
+    func knows(_ host: IPv4Address) -> Bool {
+        domain.contains(host) || Self.holds(relays, host) || Self.holds(endpoints, host)
+    }
+
+    @inlinable
+    func isRelay(_ host: IPv4Address) -> Bool { Self.holds(relays, host) }
+
+    /// By hand, since `contains` goes through iterators that retain.
+    @inlinable
+    static func holds(_ list: [IPv4Address], _ host: IPv4Address) -> Bool {
+        let list = list.span
+        for index in list.indices where list[index] == host { return true }
+        return false
+    }
+}

@@ -1,0 +1,105 @@
+// RFC 791 section 3.1
+//
+//     0                   1                   2                   3
+//     0 1 2 3 4 5 6 7 8 9 0 1 2 3 4 5 6 7 8 9 0 1 2 3 4 5 6 7 8 9 0 1
+//    +-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+
+//  0 |Version|  IHL  |Type of Service|          Total Length         |
+//    +-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+
+//  4 |         Identification        |Flags|      Fragment Offset    |
+//    +-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+
+//  8 |  Time to Live |    Protocol   |         Header Checksum       |
+//    +-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+
+// 12 |                       Source Address                          |
+//    +-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+
+// 16 |                    Destination Address                        |
+//    +-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+
+// 20 |                    Options                    |    Padding    |
+//    +-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+
+
+/// A packet that begins with a whole IPv4 header: version 4, IHL of at least 5, all options there.
+///
+/// The total length is not compared with the bytes at hand, since a view may look at a quote in an ICMP error.
+public struct IPv4View: ~Escapable {
+    public let bytes: RawSpan
+
+    /// nil unless the header, options included, is whole.
+    @inlinable @_lifetime(copy bytes)
+    public init?(_ bytes: RawSpan) {
+        guard bytes.byteCount >= IPv4Header.minimumLength, bytes.byte(at: 0) >> 4 == 4 else { return nil }
+        let headerLength = Int(bytes.byte(at: 0) & 15) * 4
+        guard headerLength >= IPv4Header.minimumLength, headerLength <= bytes.byteCount else { return nil }
+        self.bytes = bytes
+    }
+
+    /// In bytes, options included: 20 to 60.
+    @inlinable public var headerLength: Int { Int(bytes.byte(at: 0) & 15) * 4 }
+    /// The whole byte: six bits of DSCP, two of ECN.
+    @inlinable public var typeOfService: UInt8 { bytes.byte(at: 1) }
+    @inlinable public var totalLength: Int { Int(bytes.big16(at: 2)) }
+    @inlinable public var identification: UInt16 { bytes.big16(at: 4) }
+    @inlinable public var dontFragment: Bool { bytes.byte(at: 6) & 0x40 != 0 }
+    @inlinable public var moreFragments: Bool { bytes.byte(at: 6) & 0x20 != 0 }
+    /// In bytes.
+    @inlinable public var fragmentOffset: Int { Int(bytes.big16(at: 6) & 0x1FFF) * 8 }
+    @inlinable public var ttl: UInt8 { bytes.byte(at: 8) }
+    @inlinable public var protocolNumber: UInt8 { bytes.byte(at: 9) }
+    @inlinable public var checksum: UInt16 { bytes.big16(at: 10) }
+    @inlinable public var source: IPv4Address { IPv4Address(rawValue: bytes.big32(at: 12)) }
+    @inlinable public var destination: IPv4Address { IPv4Address(rawValue: bytes.big32(at: 16)) }
+}
+
+/// An IPv4 header without options, as values.
+public struct IPv4Header: Equatable, Sendable {
+    public static let minimumLength = 20
+
+    public var typeOfService: UInt8 = 0
+    public var totalLength: UInt16
+    public var identification: UInt16 = 0
+    public var dontFragment = true
+    public var moreFragments = false
+    /// In units of 8 bytes, as on the wire.
+    public var fragmentOffset: UInt16 = 0
+    public var ttl: UInt8 = 64
+    public var protocolNumber: UInt8 = ProtocolNumber.ipv6
+    public var source: IPv4Address
+    public var destination: IPv4Address
+
+    public init(totalLength: UInt16, source: IPv4Address, destination: IPv4Address) {
+        self.totalLength = totalLength
+        self.source = source
+        self.destination = destination
+    }
+
+    /// The fields of a header; its options are not kept, its checksum is not checked.
+    public init(_ view: borrowing IPv4View) {
+        typeOfService = view.typeOfService
+        totalLength = UInt16(view.totalLength)
+        identification = view.identification
+        dontFragment = view.dontFragment
+        moreFragments = view.moreFragments
+        fragmentOffset = UInt16(view.fragmentOffset / 8)
+        ttl = view.ttl
+        protocolNumber = view.protocolNumber
+        source = view.source
+        destination = view.destination
+    }
+
+    /// Writes all 20 bytes, the header checksum included, to the start of `bytes`, which must hold them.
+    @_lifetime(bytes: copy bytes)
+    public func emit(into bytes: inout MutableRawSpan) {
+        precondition(bytes.byteCount >= Self.minimumLength)
+        bytes.put(0x45 as UInt8, at: 0)
+        bytes.put(typeOfService, at: 1)
+        bytes.put(big: totalLength, at: 2)
+        bytes.put(big: identification, at: 4)
+        bytes.put(big: (dontFragment ? 0x4000 : 0) | (moreFragments ? 0x2000 : 0) | fragmentOffset & 0x1FFF, at: 6)
+        bytes.put(ttl, at: 8)
+        bytes.put(protocolNumber, at: 9)
+        bytes.put(0 as UInt16, at: 10)
+        bytes.put(big: source.rawValue, at: 12)
+        bytes.put(big: destination.rawValue, at: 16)
+        var sum = InternetChecksum()
+        sum.add(bytes.bytes.extracting(0..<Self.minimumLength))
+        bytes.put(big: sum.checksum, at: 10)
+    }
+}

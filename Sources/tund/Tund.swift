@@ -1,0 +1,1 @@
+@main struct Tund { static func main() {} }
