@@ -1,1 +1,107 @@
-import Glibc
+internal import CLiburing
+internal import Glibc
+
+/// An io_uring and the calls a worker makes on it. Made by one thread, it may be used by another, which then is the only one
+/// (`enable`).
+@safe
+struct Ring: ~Copyable, @unchecked Sendable {
+    /// liburing keeps pointers into the structure, so it needs an address of its own.
+    private let ring: UnsafeMutablePointer<io_uring>
+
+    /// - Parameters:
+    ///   - entries: submissions that fit between two calls of the kernel.
+    ///   - completions: completions that fit; more are kept by the kernel, at a price.
+    init(entries: UInt32, completions: UInt32) throws(SystemError) {
+        let ring = UnsafeMutablePointer<io_uring>.allocate(capacity: 1)
+        unsafe ring.initialize(to: io_uring())
+        // Work of completed requests runs when this thread asks for completions, not in interrupts of it (6.1); one
+        // submitter spares locks (6.0). A kernel that does not know them refuses with EINVAL: do without.
+        let preferred = UInt32(IORING_SETUP_SINGLE_ISSUER | IORING_SETUP_DEFER_TASKRUN)
+        var result: Int32 = -EINVAL
+        for flags in [preferred, 0] where result == -EINVAL {
+            var parameters = io_uring_params()
+            parameters.flags = flags | UInt32(IORING_SETUP_CQSIZE | IORING_SETUP_SUBMIT_ALL | IORING_SETUP_R_DISABLED)
+            parameters.cq_entries = completions
+            result = unsafe io_uring_queue_init_params(entries, ring, &parameters)
+        }
+        if result < 0 {
+            unsafe ring.deallocate()
+            throw SystemError("io_uring_setup", code: -result)
+        }
+        unsafe self.ring = ring
+    }
+
+    deinit {
+        unsafe io_uring_queue_exit(ring)
+        unsafe ring.deallocate()
+    }
+
+    /// To be called once, by the thread that will use the ring, before it submits anything.
+    func enable() throws(SystemError) {
+        let result = unsafe io_uring_enable_rings(ring)
+        if result < 0 { throw SystemError("io_uring_register(ENABLE_RINGS)", code: -result) }
+    }
+
+    /// Whether the running kernel knows an operation.
+    func supports(_ operation: UInt8) -> Bool {
+        guard let probe = unsafe io_uring_get_probe_ring(ring) else { return false }
+        defer { unsafe io_uring_free_probe(probe) }
+        return unsafe io_uring_opcode_supported(probe, Int32(operation)) != 0
+    }
+
+    /// Makes descriptors known by their position: saves a look-up for each request.
+    func register(_ descriptors: [Int32]) throws(SystemError) {
+        let result = unsafe io_uring_register_files(ring, descriptors, UInt32(descriptors.count))
+        if result < 0 { throw SystemError("io_uring_register(FILES)", code: -result) }
+    }
+
+    func register(bufferRing memory: UnsafeMutableRawPointer, entries: UInt32, group: UInt16) throws(SystemError) {
+        var registration = io_uring_buf_reg()
+        registration.ring_addr = UInt64(UInt(bitPattern: memory))
+        registration.ring_entries = entries
+        registration.bgid = group
+        let result = unsafe io_uring_register_buf_ring(ring, &registration, 0)
+        if result < 0 { throw SystemError("io_uring_register(PBUF_RING)", code: -result) }
+    }
+
+    /// An empty submission. Where the queue is full, what stands in it is submitted first.
+    @inline(__always)
+    func next() -> UnsafeMutablePointer<io_uring_sqe> {
+        while true {
+            if let entry = unsafe io_uring_get_sqe(ring) { return unsafe entry }
+            unsafe io_uring_submit(ring)
+        }
+    }
+
+    /// Submits everything queued and waits until there is a completion. An interrupted wait is no error.
+    func submitAndWait() throws(SystemError) {
+        let result = unsafe io_uring_submit_and_wait(ring, 1)
+        // EAGAIN, EBUSY: the kernel is out of memory for requests, or completions must be taken first.
+        if result < 0 && result != -EINTR && result != -EAGAIN && result != -EBUSY {
+            throw SystemError("io_uring_enter", code: -result)
+        }
+    }
+
+    struct Completion {
+        var userData: UInt64
+        /// Not negative: the operation's result. Negative: an errno.
+        var result: Int32
+        var flags: UInt32
+
+        /// A multishot request goes on.
+        var hasMore: Bool { flags & UInt32(IORING_CQE_F_MORE) != 0 }
+        /// The provided buffer that was filled.
+        var buffer: Int { Int(flags >> tund_cqe_buffer_shift) }
+    }
+
+    /// Takes the oldest completion, if there is one.
+    @inline(__always)
+    func takeCompletion() -> Completion? {
+        var entry: UnsafeMutablePointer<io_uring_cqe>?
+        guard unsafe io_uring_peek_cqe(ring, &entry) == 0, let entry = unsafe entry else { return nil }
+        let completion = unsafe Completion(
+            userData: entry.pointee.user_data, result: entry.pointee.res, flags: entry.pointee.flags)
+        unsafe io_uring_cqe_seen(ring, entry)
+        return completion
+    }
+}

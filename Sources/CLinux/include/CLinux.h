@@ -1,4 +1,36 @@
 #pragma once
-// Linux interfaces that Glibc's module leaves out.
+// Linux interfaces that Glibc's module leaves out. Never include <linux/if.h> or <linux/in6.h> here: they define Glibc's
+// structures again.
 #include <features.h> // before any kernel header, or its types clash with Glibc's module
+#include <time.h>
 #include <sys/capability.h>
+#include <sys/ioctl.h>
+#include <sys/prctl.h>
+#include <sys/signalfd.h>
+#include <sys/eventfd.h>
+#include <linux/errqueue.h>
+#include <linux/filter.h>
+#include <linux/if_tun.h>
+
+// ioctl(2) is variadic, and the request numbers are casts.
+static inline int tund_ioctl(int descriptor, unsigned long request, void *argument) {
+    return ioctl(descriptor, request, argument);
+}
+static inline int tund_ioctl_value(int descriptor, unsigned long request, unsigned long value) {
+    return ioctl(descriptor, request, value);
+}
+static const unsigned long tund_TUNSETIFF = TUNSETIFF;
+static const unsigned long tund_TUNGETIFF = TUNGETIFF;
+static const unsigned long tund_TUNSETOWNER = TUNSETOWNER;
+static const unsigned long tund_TUNSETOFFLOAD = TUNSETOFFLOAD;
+static const unsigned long tund_TUNSETVNETHDRSZ = TUNSETVNETHDRSZ;
+
+// struct ifreq's part that TUNSETIFF reads and writes; the union behind the flags is 24 bytes in all.
+struct tund_ifreq {
+    char name[16];
+    short flags;
+    char rest[22];
+};
+
+// <string.h> hides it without _GNU_SOURCE.
+const char *strerrorname_np(int code);

@@ -1,0 +1,158 @@
+internal import CLinux
+internal import Glibc
+
+/// What all sockets of one tunnel have in common.
+public struct UnderlayBinding: Sendable {
+    /// The tunnel's own address, in host order.
+    public var local: UInt32
+    /// Only through this interface, where one is named.
+    public var device: String?
+
+    public init(local: UInt32, device: String? = nil) {
+        self.local = local
+        self.device = device
+    }
+}
+
+/// A raw IPv4 socket of protocol 41, in one of the three roles it has here. None of them takes a packet before it is
+/// bound and has its filter: a new raw socket receives at once, from everywhere.
+public struct RawSocket: ~Copyable, Sendable {
+    public let descriptor: Descriptor
+
+    /// Receives the packets of one worker's flows, IPv4 header included. No error queue: with one, every ICMP error would
+    /// end the multishot receive.
+    public static func receiver(_ binding: UnderlayBinding, worker: Int, of workers: Int) throws(SystemError) -> RawSocket {
+        let socket = try RawSocket(binding, connected: false)
+        // The default (208 KiB) holds a few dozen packets of a burst; the plain option stops at net.core.rmem_max.
+        try socket.set(SOL_SOCKET, SO_RCVBUFFORCE, 8 << 20, "SO_RCVBUFFORCE")
+        socket.drain()
+        try SocketFilter.flows(of: worker, among: workers).attach(to: socket.descriptor.rawValue)
+        return socket
+    }
+
+    /// Sends. Connected to the local address, it matches no packet and no ICMP error; a connected socket gives its packets
+    /// an IPv4 identification even with DF, as sit does.
+    /// - Parameters:
+    ///   - dontFragment: DF, and EMSGSIZE for what exceeds the path MTU; else the packet is fragmented.
+    ///   - ttl, tos: for packets sent without their own.
+    public static func sender(
+        _ binding: UnderlayBinding, dontFragment: Bool, ttl: UInt8, tos: UInt8
+    ) throws(SystemError) -> RawSocket {
+        let socket = try RawSocket(binding, connected: true)
+        let discovery = dontFragment ? IP_PMTUDISC_DO : IP_PMTUDISC_DONT
+        try socket.set(Int32(IPPROTO_IP), IP_MTU_DISCOVER, Int32(discovery), "IP_MTU_DISCOVER")
+        try socket.set(Int32(IPPROTO_IP), IP_TTL, Int32(ttl), "IP_TTL")
+        try socket.set(Int32(IPPROTO_IP), IP_TOS, Int32(tos), "IP_TOS")
+        // Without it the kernel hides that a queueing discipline dropped the packet (ENOBUFS).
+        try socket.set(Int32(IPPROTO_IP), IP_RECVERR, 1, "IP_RECVERR")
+        try socket.set(SOL_SOCKET, SO_SNDBUFFORCE, 4 << 20, "SO_SNDBUFFORCE")
+        return socket
+    }
+
+    /// Takes no packets but keeps the kernel from answering "protocol unreachable" when a receiver's buffer is full; and it is
+    /// where ICMP errors arrive, each with the IPv4 header it quotes.
+    public static func guardian(_ binding: UnderlayBinding) throws(SystemError) -> RawSocket {
+        let socket = try RawSocket(binding, connected: false)
+        try socket.set(Int32(IPPROTO_IP), IP_HDRINCL, 1, "IP_HDRINCL")
+        try socket.set(Int32(IPPROTO_IP), IP_RECVERR, 1, "IP_RECVERR")
+        try socket.set(Int32(IPPROTO_IP), IP_RECVERR_RFC4884, 1, "IP_RECVERR_RFC4884")
+        return socket
+    }
+
+    private init(_ binding: UnderlayBinding, connected: Bool) throws(SystemError) {
+        let socket = Glibc.socket(AF_INET, Int32(SOCK_RAW.rawValue | SOCK_CLOEXEC.rawValue), Int32(IPPROTO_IPV6))
+        let descriptor = Descriptor(try check("socket(AF_INET, SOCK_RAW, 41)", socket))
+        try SocketFilter.nothing.attach(to: socket)
+        var address = Self.socketAddress(binding.local)
+        let bound = unsafe withUnsafePointer(to: &address) {
+            unsafe $0.withMemoryRebound(to: sockaddr.self, capacity: 1) { address in
+                let length = socklen_t(MemoryLayout<sockaddr_in>.size)
+                if unsafe bind(socket, address, length) < 0 { return "bind" }
+                if connected, unsafe connect(socket, address, length) < 0 { return "connect" }
+                return ""
+            }
+        }
+        if !bound.isEmpty { throw SystemError(bound) }
+        if let device = binding.device {
+            let result = unsafe device.withCString {
+                unsafe setsockopt(socket, SOL_SOCKET, SO_BINDTODEVICE, $0, socklen_t(device.utf8.count))
+            }
+            try check("setsockopt(SO_BINDTODEVICE, \(device))", result)
+        }
+        self.descriptor = descriptor
+    }
+
+    static func socketAddress(_ address: UInt32) -> sockaddr_in {
+        sockaddr_in(
+            sin_family: sa_family_t(AF_INET), sin_port: 0, sin_addr: in_addr(s_addr: address.bigEndian),
+            sin_zero: (0, 0, 0, 0, 0, 0, 0, 0))
+    }
+
+    private func set(_ level: Int32, _ option: Int32, _ value: Int32, _ name: String) throws(SystemError) {
+        var value = value
+        let result = unsafe setsockopt(descriptor.rawValue, level, option, &value, socklen_t(MemoryLayout<Int32>.size))
+        try check("setsockopt(\(name))", result)
+    }
+
+    /// Throws away what came before the filter stood.
+    private func drain() {
+        var byte: UInt8 = 0
+        while unsafe recv(descriptor.rawValue, &byte, 1, Int32(MSG_DONTWAIT)) >= 0 {}
+    }
+}
+
+/// An error that a socket's error queue held.
+public struct QueuedError: Hashable, Sendable {
+    public enum Origin: Hashable, Sendable {
+        /// The sending host's own: EMSGSIZE with the path MTU.
+        case local
+        case icmp(type: UInt8, code: UInt8)
+    }
+    public var origin: Origin
+    public var code: Int32
+    /// The path MTU of EMSGSIZE.
+    public var info: UInt32
+
+    /// Takes all errors that wait on a socket, at most `limit`.
+    public static func take(from descriptor: Int32, limit: Int = 256) -> [QueuedError] {
+        var errors: [QueuedError] = []
+        var control = [UInt8](repeating: 0, count: 512)
+        while errors.count < limit {
+            let length = unsafe control.withUnsafeMutableBytes { buffer -> Int in
+                var message = unsafe msghdr()
+                unsafe message.msg_control = buffer.baseAddress
+                unsafe message.msg_controllen = buffer.count
+                let result = unsafe recvmsg(descriptor, &message, Int32(MSG_ERRQUEUE | MSG_DONTWAIT))
+                return unsafe result < 0 ? -1 : Int(message.msg_controllen)
+            }
+            if length < 0 { break }
+            if let error = QueuedError(control.prefix(length)) { errors.append(error) }
+        }
+        return errors
+    }
+
+    /// Finds IP_RECVERR's `sock_extended_err` in a control buffer.
+    private init?(_ control: ArraySlice<UInt8>) {
+        let header = MemoryLayout<cmsghdr>.size
+        var offset = 0
+        while offset + header <= control.count {
+            let (length, level, type) = unsafe control.withUnsafeBytes {
+                let message = unsafe $0.loadUnaligned(fromByteOffset: offset, as: cmsghdr.self)
+                return (Int(message.cmsg_len), message.cmsg_level, message.cmsg_type)
+            }
+            guard length >= header, offset + length <= control.count else { return nil }
+            if level == Int32(IPPROTO_IP), type == IP_RECVERR, length >= header + MemoryLayout<sock_extended_err>.size {
+                let error = unsafe control.withUnsafeBytes {
+                    unsafe $0.loadUnaligned(fromByteOffset: offset + header, as: sock_extended_err.self)
+                }
+                let isICMP = Int32(error.ee_origin) == SO_EE_ORIGIN_ICMP
+                origin = isICMP ? .icmp(type: error.ee_type, code: error.ee_code) : .local
+                code = Int32(error.ee_errno)
+                info = error.ee_info
+                return
+            }
+            offset += (length + 7) & ~7
+        }
+        return nil
+    }
+}

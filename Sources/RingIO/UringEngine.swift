@@ -1,0 +1,385 @@
+internal import CLiburing
+internal import Glibc
+
+/// How packets are taken from the TUN.
+public enum TunReading: String, Sendable, CaseIterable {
+    /// One request that yields a packet at a time for ever (Linux 6.7).
+    case multishot
+    /// A poll, and a burst of reads that do not wait when it fires. Before 6.4 every other way ends in a thread of io-wq.
+    case burst
+}
+
+/// The engine on io_uring: one call of the kernel a turn submits the sends and writes of the last one and waits for more.
+public struct UringEngine<Link: Underlay & ~Copyable>: PacketEngine, ~Copyable, Sendable {
+    /// What a completion answers to; in the user data's upper half.
+    private enum Request: UInt64 {
+        case tunRead = 1
+        case tunPoll
+        case receive
+        case send
+        /// A send that comes again without DF.
+        case resend
+        case write
+        case wakeUp
+        case retryTimer
+    }
+
+    /// Positions of the registered descriptors.
+    private enum File {
+        static var tun: Int32 { 0 }
+        static var receiver: Int32 { 1 }
+        static var sender: Int32 { 2 }
+        static var fragmentingSender: Int32 { 3 }
+        static var wakeUp: Int32 { 4 }
+    }
+
+    /// Buffers for TUN reads and for receives; powers of two.
+    private static var tunSlots: Int { 128 }
+    private static var underlaySlots: Int { 256 }
+    /// Reads in one burst.
+    private static var burstLength: Int { 32 }
+    /// How long a source that fails is left alone.
+    private static var retryNanoseconds: Int64 { 50_000_000 }
+    /// An IPv6 packet of this length must pass (RFC 8200 section 5): where the path is narrower, IPv4 fragments it, as sit does
+    /// by clearing DF.
+    private static var leastMTU: Int { 1280 }
+    private static var virtioHeaderLength: Int { 10 }
+
+    // The kernel may write to memory and buffer rings until the ring is closed, so it comes first in tearing down: properties
+    // are destroyed in the order of declaration.
+    private let ring: Ring
+    public var memory: PacketMemory
+    private var tunBuffers: BufferRing
+    private var underlayBuffers: BufferRing
+    /// By slot: frames on their way that use it.
+    private let references: SlotReferences
+    private var sends: MessageQueue
+    private var writes: MessageQueue
+    private let tun: TunDevice
+    private let underlay: Link
+    private let wakeUp: WakeUp
+    private let errors: ErrorTable
+    private let reading: TunReading
+    private let retryDelay: TimeSpec
+
+    private var isReadArmed = false
+    private var isReceiveArmed = false
+    private var isRetryArmed = false
+    private var isPollArmed = false
+    private var readsInFlight = 0
+    private var burstIsDry = true
+
+    /// - Parameters:
+    ///   - tun: a queue opened non-blocking exactly if `reading` is `.burst`.
+    ///   - wakeUp: ends the wait of a turn.
+    ///   - errors: counts what fails.
+    public init(tun: consuming TunDevice, underlay: consuming Link, wakeUp: WakeUp, errors: ErrorTable, reading: TunReading)
+        throws(SystemError)
+    {
+        let slots = Self.tunSlots + Self.underlaySlots
+        let ring = try Ring(entries: 1024, completions: 4096)
+        let memory = try PacketMemory(slotCount: slots)
+        var tunBuffers = try BufferRing(group: 0, entries: Self.tunSlots, in: ring)
+        var underlayBuffers = try BufferRing(group: 1, entries: Self.underlaySlots, in: ring)
+        try ring.register([
+            tun.descriptor.rawValue, underlay.receiver, underlay.sender, underlay.fragmentingSender, wakeUp.rawDescriptor,
+        ])
+        for slot in 0..<Self.tunSlots { tunBuffers.add(slot, of: memory) }
+        for slot in Self.tunSlots..<slots { underlayBuffers.add(slot, of: memory) }
+        self.ring = ring
+        self.memory = memory
+        self.tunBuffers = tunBuffers
+        self.underlayBuffers = underlayBuffers
+        references = SlotReferences(count: slots)
+        sends = MessageQueue(frames: Self.tunSlots, slices: Self.tunSlots)
+        writes = MessageQueue(frames: Self.underlaySlots, slices: Self.underlaySlots)
+        self.tun = tun
+        self.underlay = underlay
+        self.wakeUp = wakeUp
+        self.errors = errors
+        self.reading = reading
+        retryDelay = TimeSpec(nanoseconds: Self.retryNanoseconds)
+    }
+
+    /// The best way to read a TUN that the running kernel has.
+    /// - Throws: what io_uring itself answers where it is switched off or missing.
+    public static func bestReading() throws(SystemError) -> TunReading {
+        let ring = try Ring(entries: 2, completions: 4)
+        return ring.supports(tund_op_read_multishot) ? .multishot : .burst
+    }
+
+    public mutating func start() throws(SystemError) {
+        try ring.enable()
+        let entry = unsafe ring.next()
+        unsafe io_uring_prep_poll_add(entry, File.wakeUp, UInt32(POLLIN))
+        unsafe finish(entry, .wakeUp)
+    }
+
+    // MARK: A turn
+
+    public mutating func turn(_ sink: inout some PacketSink & ~Copyable) throws(SystemError) -> EngineState {
+        tunBuffers.publish()
+        underlayBuffers.publish()
+        arm()
+        try ring.submitAndWait()
+        var state = EngineState.running
+        while let completion = ring.takeCompletion() {
+            let result = Int(completion.result)
+            switch unsafe Request(rawValue: completion.userData >> 32).unsafelyUnwrapped {
+            case .tunRead:
+                readCompleted(completion, &sink, &state)
+            case .receive:
+                if !completion.hasMore { isReceiveArmed = false }
+                if result >= 0 {
+                    underlayBuffers.took()
+                    sink.fromUnderlay(offset: completion.buffer &* PacketMemory.slotSize, length: result)
+                } else if completion.result != -ENOBUFS {
+                    failed(.underlayReceive, completion.result)
+                }
+            case .send, .resend:
+                sendCompleted(completion, &sink)
+            case .write:
+                let frame = Int(truncatingIfNeeded: completion.userData & 0xFFFF_FFFF)
+                if result >= 0 {
+                    sink.delivered(bytes: result &- Self.virtioHeaderLength)
+                } else {
+                    errors.count(.tunWrite, code: -completion.result)
+                    if isTunGone(completion.result) { state = .tunGone }
+                }
+                unsafe releaseSlots(of: writes.vectors(of: frame))
+                writes.complete()
+            case .tunPoll:
+                isPollArmed = completion.hasMore
+                burstIsDry = false
+                if result < 0 { failed(.tunRead, completion.result) }
+                // POLLERR without data: the device is gone.
+                if result > 0, result & Int(POLLERR) != 0, isTunGone(-EBADFD) { state = .tunGone }
+            case .wakeUp:
+                state = .wokenUp
+            case .retryTimer:
+                isRetryArmed = false
+            }
+        }
+        return state
+    }
+
+    @inline(__always)
+    private mutating func readCompleted(
+        _ completion: Ring.Completion, _ sink: inout some PacketSink & ~Copyable, _ state: inout EngineState
+    ) {
+        if reading == .burst {
+            readsInFlight &-= 1
+        } else if !completion.hasMore {
+            isReadArmed = false
+        }
+        if completion.result >= 0 {
+            tunBuffers.took()
+            sink.fromTun(offset: completion.buffer &* PacketMemory.slotSize, length: Int(completion.result))
+            return
+        }
+        switch completion.result {
+        case -EAGAIN:
+            burstIsDry = true
+        case -ENOBUFS:
+            break  // every slot is in use: armed again when one comes back
+        default:
+            if isTunGone(completion.result) {
+                state = .tunGone
+            } else {
+                failed(.tunRead, completion.result)
+            }
+        }
+    }
+
+    @inline(__always)
+    private mutating func sendCompleted(_ completion: Ring.Completion, _ sink: inout some PacketSink & ~Copyable) {
+        let frame = Int(truncatingIfNeeded: completion.userData & 0xFFFF_FFFF)
+        let isFirstTry = completion.userData >> 32 == Request.send.rawValue
+        if completion.result >= 0 {
+            sink.sent(bytes: Int(completion.result))
+        } else if completion.result == -EMSGSIZE, isFirstTry, sends.byteCount(of: frame) <= Self.leastMTU {
+            let entry = unsafe ring.next()
+            unsafe io_uring_prep_sendmsg(entry, File.fragmentingSender, sends.message(of: frame), 0)
+            unsafe finish(entry, .resend, frame)
+            return
+        } else {
+            errors.count(.underlaySend, code: -completion.result)
+        }
+        unsafe releaseSlots(of: sends.vectors(of: frame))
+        sends.complete()
+    }
+
+    /// A device whose last route to us is closed answers EBADFD, and EFAULT to a read that was waiting: the kernel has no
+    /// clearer word, so the device is asked for itself.
+    private func isTunGone(_ result: Int32) -> Bool {
+        [-EBADFD, -EFAULT, -ENODEV].contains(result) && !TunDevice.exists(behind: tun.descriptor.rawValue)
+    }
+
+    /// Counts a failure of a source and leaves all sources that ended alone for a while.
+    private mutating func failed(_ operation: PacketOperation, _ result: Int32) {
+        errors.count(operation, code: -result)
+        if isRetryArmed { return }
+        isRetryArmed = true
+        let entry = unsafe ring.next()
+        unsafe io_uring_prep_timeout(entry, retryDelay.pointer, 0, 0)
+        unsafe entry.pointee.user_data = Request.retryTimer.rawValue << 32
+    }
+
+    // MARK: Sources
+
+    /// Starts again the sources that ended, as far as there are slots for them.
+    @inline(__always)
+    private mutating func arm() {
+        if isRetryArmed { return }
+        if !isReceiveArmed && underlayBuffers.available > 0 {
+            isReceiveArmed = true
+            let entry = unsafe ring.next()
+            unsafe io_uring_prep_recv_multishot(entry, File.receiver, nil, 0, 0)
+            unsafe selectBuffer(from: underlayBuffers.group, entry)
+            unsafe finish(entry, .receive)
+        }
+        switch reading {
+        case .multishot:
+            if isReadArmed || tunBuffers.available == 0 { return }
+            isReadArmed = true
+            queueRead(tund_op_read_multishot)
+        case .burst:
+            if !isPollArmed {
+                isPollArmed = true
+                let entry = unsafe ring.next()
+                unsafe io_uring_prep_poll_multishot(entry, File.tun, UInt32(POLLIN))
+                unsafe finish(entry, .tunPoll)
+            }
+            if burstIsDry || readsInFlight > 0 { return }
+            for _ in 0..<min(Self.burstLength, tunBuffers.available) {
+                readsInFlight &+= 1
+                queueRead(UInt8(IORING_OP_READ.rawValue))
+            }
+        }
+    }
+
+    @inline(__always)
+    private mutating func queueRead(_ operation: UInt8) {
+        let entry = unsafe ring.next()
+        unsafe io_uring_prep_rw(Int32(operation), entry, File.tun, nil, 0, 0)
+        if operation != tund_op_read_multishot { unsafe entry.pointee.len = UInt32(PacketMemory.slotSize) }
+        unsafe selectBuffer(from: tunBuffers.group, entry)
+        unsafe finish(entry, .tunRead)
+    }
+
+    // MARK: Frames
+
+    public var canSend: Bool { sends.inFlight == 0 }
+    public var canDeliver: Bool { writes.inFlight == 0 }
+
+    @inline(__always)
+    public mutating func addSlice(offset: Int, length: Int) {
+        // Which queue it belongs to is known by the slot: packets of the TUN go to the underlay, the others to the TUN.
+        let slot = PacketMemory.slot(at: offset)
+        references.retain(slot)
+        let base = unsafe memory.base + offset
+        if slot < Self.tunSlots {
+            unsafe sends.addSlice(base, length: length)
+        } else {
+            unsafe writes.addSlice(base, length: length)
+        }
+    }
+
+    @inline(__always)
+    public mutating func send(to destination: UInt32, ttl: UInt8, tos: UInt8) {
+        let frame = sends.endFrame()
+        let message = unsafe sends.message(of: frame)
+        unsafe underlay.address(
+            message, name: sends.name(of: frame), control: sends.control(of: frame), destination: destination, ttl: ttl,
+            tos: tos)
+        let entry = unsafe ring.next()
+        unsafe io_uring_prep_sendmsg(entry, File.sender, message, 0)
+        unsafe finish(entry, .send, frame)
+    }
+
+    @inline(__always)
+    public mutating func deliver() {
+        let frame = writes.endFrame()
+        let vectors = unsafe writes.vectors(of: frame)
+        let entry = unsafe ring.next()
+        if vectors.count == 1 {
+            unsafe io_uring_prep_write(entry, File.tun, vectors[0].iov_base, UInt32(vectors[0].iov_len), 0)
+        } else {
+            unsafe io_uring_prep_writev(entry, File.tun, vectors.baseAddress, UInt32(vectors.count), 0)
+        }
+        unsafe finish(entry, .write, frame)
+    }
+
+    @inline(__always)
+    public mutating func release(offset: Int) { recycle(PacketMemory.slot(at: offset)) }
+
+    @inline(__always)
+    private mutating func releaseSlots(of vectors: UnsafeMutableBufferPointer<iovec>) {
+        for index in 0..<vectors.count {
+            guard let base = unsafe vectors[index].iov_base else { continue }
+            let slot = unsafe PacketMemory.slot(at: base - memory.base)
+            if references.release(slot) { recycle(slot) }
+        }
+    }
+
+    @inline(__always)
+    private mutating func recycle(_ slot: Int) {
+        if slot < Self.tunSlots {
+            tunBuffers.add(slot, of: memory)
+        } else {
+            underlayBuffers.add(slot, of: memory)
+        }
+    }
+
+    // MARK: Submissions
+
+    /// A prepared submission's last fields: the preparing functions clear them.
+    @inline(__always)
+    private func finish(_ entry: UnsafeMutablePointer<io_uring_sqe>, _ request: Request, _ frame: Int = 0) {
+        unsafe entry.pointee.flags |= tund_sqe_fixed_file
+        unsafe entry.pointee.user_data = request.rawValue << 32 | UInt64(truncatingIfNeeded: frame)
+    }
+
+    @inline(__always)
+    private func selectBuffer(from group: UInt16, _ entry: UnsafeMutablePointer<io_uring_sqe>) {
+        unsafe entry.pointee.flags |= tund_sqe_buffer_select
+        unsafe entry.pointee.buf_group = group
+    }
+}
+
+/// A time span at an address that stays, for the kernel to read.
+@safe
+private struct TimeSpec: ~Copyable, @unchecked Sendable {
+    let pointer: UnsafeMutablePointer<__kernel_timespec>
+
+    init(nanoseconds: Int64) {
+        unsafe pointer = .allocate(capacity: 1)
+        unsafe pointer.initialize(
+            to: __kernel_timespec(tv_sec: nanoseconds / 1_000_000_000, tv_nsec: nanoseconds % 1_000_000_000))
+    }
+
+    deinit { unsafe pointer.deallocate() }
+}
+
+/// How many frames use each slot: several may be cut from one packet, and several packets may make one frame.
+@safe
+private struct SlotReferences: ~Copyable, @unchecked Sendable {
+    private let counts: UnsafeMutablePointer<UInt16>
+
+    init(count: Int) {
+        unsafe counts = .allocate(capacity: count)
+        unsafe counts.initialize(repeating: 0, count: count)
+    }
+
+    deinit { unsafe counts.deallocate() }
+
+    @inline(__always)
+    func retain(_ slot: Int) { unsafe counts[slot] &+= 1 }
+
+    /// Whether that was the last use.
+    @inline(__always)
+    func release(_ slot: Int) -> Bool {
+        unsafe counts[slot] &-= 1
+        return unsafe counts[slot] == 0
+    }
+}
