@@ -2,9 +2,12 @@
 // libnl 3: rtnetlink objects for links, addresses and routes.
 #include <features.h> // before any kernel header, or its types clash with Glibc's module
 #include <netlink/netlink.h>
+#include <netlink/attr.h>
 #include <netlink/errno.h>
+#include <netlink/msg.h>
 #include <netlink/route/addr.h>
 #include <netlink/route/link.h>
 #include <netlink/route/link/inet6.h>
 #include <netlink/route/nexthop.h>
 #include <netlink/route/route.h>
+#include <linux/nexthop.h> // nexthop objects, which libnl 3.7 has no type for

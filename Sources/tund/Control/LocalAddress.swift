@@ -1,0 +1,80 @@
+internal import TunnelCore
+
+/// The tunnel's own IPv4 address: found for `--local auto`, checked for `--local A`.
+enum LocalAddress {
+    /// `--local auto`.
+    /// - Throws: when no address or more than one would do; the error says which.
+    static func find(_ query: UnderlayQuery, over netlink: borrowing Netlink) throws(ControlError) -> IPv4Address {
+        try choose(query, try UnderlayFacts.gather(query, over: netlink))
+    }
+
+    /// `--local A`: A has to be an address of this host, on whatever interface.
+    /// - Returns: warnings.
+    static func check(
+        _ address: IPv4Address, _ query: UnderlayQuery, over netlink: borrowing Netlink
+    ) throws(ControlError) -> [String] {
+        try check(address, query, try UnderlayFacts.gather(query, over: netlink))
+    }
+
+    /// The rule of `--local auto`. Candidates are the global unicast addresses that are not on a loopback interface, on the
+    /// device and in the relay prefix if those are given. Of several, the one that the kernel itself would send from to the
+    /// remote or a relay, else to the Internet, wins.
+    static func choose(_ query: UnderlayQuery, _ facts: UnderlayFacts) throws(ControlError) -> IPv4Address {
+        let attempt = "tell which IPv4 address is the tunnel's own"
+        let device = try device(query, facts)
+        let candidates = facts.addresses.filter { entry in
+            guard entry.isGlobalScope, entry.address.isUnicastHost else { return false }
+            guard let link = facts.link(entry.interfaceIndex), !link.isLoopback else { return false }
+            return device.map { link.index == $0.index } ?? true
+                && query.confiningPrefix?.contains(entry.address) ?? true
+        }
+        guard let first = candidates.first else {
+            var place = query.device.map { "\($0) has" } ?? "no interface has"
+            place += query.device == nil ? " a" : " no"
+            let within = query.confiningPrefix.map { " in the relay prefix \($0)" } ?? ""
+            let others = facts.addresses.filter { $0.address.isUnicastHost }
+            throw ControlError(
+                attempt, reason: "\(place) global IPv4 address\(within)",
+                remedy: others.isEmpty ? nil : "this host has \(facts.list(others)); pass --local A to use one")
+        }
+        // A route to an address of our own says nothing about the way out.
+        let sources = (facts.routes + [nil]).compactMap { $0?.type == .local ? nil : $0?.source }
+        if let source = sources.first(where: { source in candidates.contains { $0.address == source } }) { return source }
+        // The same address may be on several interfaces.
+        if candidates.allSatisfy({ $0.address == first.address }) { return first.address }
+        if let source = facts.outward?.source, candidates.contains(where: { $0.address == source }) { return source }
+        throw ControlError(
+            attempt, reason: "there are \(candidates.count): \(facts.list(candidates))", remedy: "pass --local A")
+    }
+
+    /// The rule of `--local A`.
+    static func check(
+        _ address: IPv4Address, _ query: UnderlayQuery, _ facts: UnderlayFacts
+    ) throws(ControlError) -> [String] {
+        let attempt = "use \(address) as the tunnel's own address"
+        guard address.isUnicastHost else { throw ControlError(attempt, reason: "not the address of one host") }
+        let device = try device(query, facts)
+        let owners = facts.addresses.filter { $0.address == address }
+        if owners.isEmpty {
+            let others = facts.addresses.filter { $0.address.isUnicastHost }
+            throw ControlError(
+                attempt, reason: "no interface has \(address)",
+                remedy: others.isEmpty ? nil : "this host has \(facts.list(others))")
+        }
+        if let device, !owners.contains(where: { $0.interfaceIndex == device.index }) {
+            return ["\(address) is an address of this host, but not of \(device.name)"]
+        }
+        return []
+    }
+
+    /// `--dev`, which has to exist.
+    static func device(_ query: UnderlayQuery, _ facts: UnderlayFacts) throws(ControlError) -> LinkInfo? {
+        guard let name = query.device else { return nil }
+        guard let link = facts.link(named: name) else {
+            throw ControlError(
+                "use --dev \(name)", reason: "there is no such interface",
+                remedy: "this host has \(facts.links.map(\.name).joined(separator: ", "))")
+        }
+        return link
+    }
+}

@@ -1,0 +1,176 @@
+internal import CNetlink
+internal import Glibc
+internal import TunnelCore
+
+/// A network interface.
+struct LinkInfo: Equatable, Sendable {
+    let index: Int32
+    let name: String
+    /// bytes
+    let mtu: Int
+    /// IFF_*
+    let flags: UInt32
+
+    var isUp: Bool { flags & UInt32(IFF_UP) != 0 }
+    var isLoopback: Bool { flags & UInt32(IFF_LOOPBACK) != 0 }
+}
+
+/// An IPv4 address that an interface has.
+struct InterfaceAddress: Equatable, Sendable {
+    let address: IPv4Address
+    /// Of the subnet that the address puts on the link; with a peer address, of the peer's.
+    let prefixLength: Int
+    let interfaceIndex: Int32
+    /// RT_SCOPE_UNIVERSE: valid beyond the link and the host.
+    let isGlobalScope: Bool
+    /// IFA_BROADCAST; nil if none was set.
+    let broadcast: IPv4Address?
+}
+
+/// What the kernel would do with a packet to one destination.
+struct Route4: Equatable, Sendable {
+    /// rtm_type: RTN_UNICAST, RTN_LOCAL, ... (linux/rtnetlink.h)
+    enum Kind: Equatable, Sendable {
+        case unicast, local, broadcast, multicast
+        case other(UInt8)
+    }
+
+    let interfaceIndex: Int32
+    /// The source address that a socket without one would get.
+    let source: IPv4Address?
+    /// The route's `mtu` metric or, if smaller, the path MTU the kernel has learnt for the destination, bytes; nil: only the
+    /// interface's MTU limits.
+    let mtu: Int?
+    let type: Kind
+}
+
+extension Netlink {
+    /// All interfaces, in the kernel's order.
+    func links() throws(ControlError) -> [LinkInfo] {
+        var cache: OpaquePointer?
+        try exchange("list the network interfaces") {
+            unsafe rtnl_link_alloc_cache(socket, AF_UNSPEC, &cache)
+        }
+        defer { unsafe nl_cache_free(cache) }
+        var links: [LinkInfo] = []
+        var object = unsafe nl_cache_get_first(cache)
+        while let link = unsafe object {
+            unsafe links.append(LinkInfo(of: link))
+            unsafe object = nl_cache_get_next(link)
+        }
+        return links
+    }
+
+    /// nil: there is none of this name.
+    func link(named name: String) throws(ControlError) -> LinkInfo? {
+        // IFNAMSIZ is 16, with the final zero; the kernel answers ERANGE to a longer name.
+        guard !name.isEmpty, name.utf8.count < 16 else { return nil }
+        return try link(index: 0, name: name, "look up the interface \(name)")
+    }
+
+    /// nil: there is none of this index.
+    func link(index: Int32) throws(ControlError) -> LinkInfo? {
+        index > 0 ? try link(index: index, name: nil, "look up the interface of index \(index)") : nil
+    }
+
+    private func link(index: Int32, name: String?, _ attempt: String) throws(ControlError) -> LinkInfo? {
+        var link: OpaquePointer?
+        do throws(ControlError) {
+            try exchange(attempt) { unsafe rtnl_link_get_kernel(socket, index, name, &link) }
+        } catch {
+            if error.code == ENODEV { return nil }
+            throw error
+        }
+        guard let link = unsafe link else { return nil }
+        defer { unsafe rtnl_link_put(link) }
+        return unsafe LinkInfo(of: link)
+    }
+
+    /// The IPv4 addresses of all interfaces, in the kernel's order: a subnet's primary address comes before its secondaries.
+    func ipv4Addresses() throws(ControlError) -> [InterfaceAddress] {
+        var cache: OpaquePointer?
+        try exchange("list the IPv4 addresses") { unsafe rtnl_addr_alloc_cache(socket, &cache) }
+        defer { unsafe nl_cache_free(cache) }
+        var addresses: [InterfaceAddress] = []
+        var object = unsafe nl_cache_get_first(cache)
+        while let entry = unsafe object {
+            unsafe object = nl_cache_get_next(entry)
+            // The cache holds both families.
+            guard unsafe rtnl_addr_get_family(entry) == AF_INET,
+                let address = unsafe IPv4Address(of: rtnl_addr_get_local(entry))
+            else { continue }
+            addresses.append(
+                InterfaceAddress(
+                    address: address,
+                    prefixLength: unsafe Int(rtnl_addr_get_prefixlen(entry)),
+                    interfaceIndex: unsafe rtnl_addr_get_ifindex(entry),
+                    isGlobalScope: unsafe rtnl_addr_get_scope(entry) == Int32(RT_SCOPE_UNIVERSE.rawValue),
+                    broadcast: unsafe IPv4Address(of: rtnl_addr_get_broadcast(entry))))
+        }
+        return addresses
+    }
+
+    /// The kernel's own lookup, with its rules and tables, for a packet that this host sends; nil: unreachable.
+    func ipv4Route(to destination: IPv4Address) throws(ControlError) -> Route4? {
+        let address = unsafe nlAddress(destination)
+        defer { unsafe nl_addr_put(address) }
+        var result: OpaquePointer?
+        do throws(ControlError) {
+            try exchange("look up the route to \(destination)") {
+                unsafe rtnl_route_lookup(socket, address, &result)
+            }
+        } catch {
+            // No route; or an unreachable, prohibit or blackhole one, in this order.
+            if let code = error.code, [ENETUNREACH, EHOSTUNREACH, EACCES, EINVAL].contains(code) { return nil }
+            throw error
+        }
+        guard let route = unsafe result else { return nil }
+        defer { unsafe rtnl_route_put(route) }
+        guard let nexthop = unsafe rtnl_route_nexthop_n(route, 0) else { return nil }
+        var mtu: UInt32 = 0
+        let hasMTU = unsafe rtnl_route_get_metric(route, Int32(RTAX_MTU), &mtu) == 0 && mtu != 0
+        return Route4(
+            interfaceIndex: unsafe rtnl_route_nh_get_ifindex(nexthop),
+            source: unsafe IPv4Address(of: rtnl_route_get_pref_src(route)),
+            mtu: hasMTU ? Int(mtu) : nil,
+            type: Route4.Kind(unsafe rtnl_route_get_type(route)))
+    }
+}
+
+extension LinkInfo {
+    fileprivate init(of link: OpaquePointer) {
+        unsafe index = rtnl_link_get_ifindex(link)
+        name = unsafe rtnl_link_get_name(link).map { unsafe String(cString: $0) } ?? ""
+        mtu = unsafe Int(rtnl_link_get_mtu(link))
+        unsafe flags = rtnl_link_get_flags(link)
+    }
+}
+
+extension Route4.Kind {
+    fileprivate init(_ type: UInt8) {
+        switch Int(type) {
+        case RTN_UNICAST: self = .unicast
+        case RTN_LOCAL: self = .local
+        case RTN_BROADCAST: self = .broadcast
+        case RTN_MULTICAST: self = .multicast
+        default: self = .other(type)
+        }
+    }
+}
+
+extension IPv4Address {
+    /// nil for a null pointer and for other families.
+    fileprivate init?(of address: OpaquePointer?) {
+        guard let address = unsafe address, unsafe nl_addr_get_len(address) == 4,
+            let bytes = unsafe nl_addr_get_binary_addr(address)
+        else { return nil }
+        self.init(rawValue: UInt32(bigEndian: unsafe bytes.loadUnaligned(as: UInt32.self)))
+    }
+}
+
+/// A libnl address, owned by the caller: `nl_addr_put` it.
+private func nlAddress(_ address: IPv4Address) -> OpaquePointer {
+    var bytes = address.rawValue.bigEndian
+    // Fails for want of memory only.
+    return unsafe nl_addr_build(AF_INET, &bytes, 4)!
+}

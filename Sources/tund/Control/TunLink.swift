@@ -1,0 +1,132 @@
+internal import Glibc
+internal import TunnelCore
+
+/// What is to be set on the TUN interface, and what leads there.
+struct TunLinkPlan: Equatable, Sendable {
+    struct Address: Equatable, Sendable, CustomStringConvertible {
+        let address: IPv6Address
+        /// The whole prefix is on the link.
+        let prefixLength: Int
+
+        var description: String { "\(address)/\(prefixLength)" }
+    }
+
+    /// bytes
+    var mtu: Int
+    /// packets; nil leaves the kernel's choice
+    var transmitQueueLength: Int?
+    /// One remote: multicast works. Else there is nobody to send multicast to, and the interface says so.
+    var isPointToPoint: Bool
+    var addresses: [Address] = []
+    /// Routes over the interface.
+    var routes: [IPv6Prefix] = []
+    /// Prefixes that are this host's: what no more specific route takes is answered with "unreachable" and does not enter
+    /// the tunnel.
+    var unreachable: [IPv6Prefix] = []
+
+    /// The id of the nexthop object that ties the unreachable routes to the interface: "tund" in ASCII. The next free one is
+    /// taken where it is in use.
+    static let nexthopID: UInt32 = 0x7475_6E64
+
+    /// What `TunLink.bringUp` does, in the same order, in the language of ip(8).
+    func commands(device: String) -> [String] {
+        var link = "ip link set \(device) mtu \(mtu)"
+        if let transmitQueueLength { link += " txqueuelen \(transmitQueueLength)" }
+        if !isPointToPoint { link += " multicast off" }
+        var commands = ["ip link set \(device) addrgenmode none", link, "ip link set \(device) up"]
+        commands += addresses.map { "ip -6 address add \($0) dev \(device) nodad" }
+        commands += routes.map { "ip -6 route add \($0) dev \(device)" }
+        if !unreachable.isEmpty {
+            commands.append("ip -6 nexthop add id \(Self.nexthopID) dev \(device)")
+            commands += unreachable.map {
+                "ip -6 route replace unreachable \($0) nhid \(Self.nexthopID) metric \(UInt32.max)"
+            }
+        }
+        return commands
+    }
+}
+
+/// Sets up the TUN interface as a tunnel's.
+enum TunLink {
+    /// Carries a plan out. Everything it sets goes with the interface, however the process ends: there is nothing to undo.
+    ///
+    /// A queue has to be attached: without one the interface has no carrier, and takes no nexthop object.
+    /// - Throws: at the first step that fails; the steps before it stay.
+    static func bringUp(
+        _ name: String, _ plan: TunLinkPlan, over netlink: borrowing Netlink
+    ) throws(ControlError) {
+        guard let link = try netlink.link(named: name) else {
+            throw ControlError("set up \(name)", reason: "there is no such interface")
+        }
+        // Before it is up: the kernel makes a link-local address at that moment.
+        try netlink.change(
+            link, .noAutomaticAddresses, "switch off automatic addresses on \(name)",
+            remedy: { $0 == EAFNOSUPPORT || $0 == EOPNOTSUPP ? "the kernel has no IPv6, see ipv6.disable" : nil })
+        try netlink.change(link, .mtu(plan.mtu), "set the MTU of \(name) to \(plan.mtu)")
+        if let length = plan.transmitQueueLength {
+            try netlink.change(
+                link, .transmitQueueLength(length), "set the transmit queue length of \(name) to \(length)")
+        }
+        if !plan.isPointToPoint {
+            try netlink.change(link, .multicastOff, "switch off multicast on \(name)")
+        }
+        try netlink.change(link, .up, "set \(name) up")
+        // The kernel's words for EACCES say that IPv6 is disabled on the interface.
+        let disabled = "new interfaces take it from there: sysctl -w net.ipv6.conf.default.disable_ipv6=0"
+        for entry in plan.addresses {
+            try netlink.addAddress(entry.address, prefixLength: entry.prefixLength, to: link) {
+                $0 == EACCES ? disabled : nil
+            }
+        }
+        for prefix in plan.routes {
+            try netlink.addRoute(to: prefix, over: link) {
+                switch $0 {
+                case EEXIST: "another route to \(prefix) has the same metric: see `ip -6 route show \(prefix)`"
+                case EACCES: disabled
+                default: nil
+                }
+            }
+        }
+        if plan.unreachable.isEmpty { return }
+        let old = "needs nexthop objects, Linux 5.3 or later"
+        let id = try netlink.addNexthop(over: link, firstID: TunLinkPlan.nexthopID) {
+            switch $0 {
+            case EOPNOTSUPP: old
+            case ENETDOWN: "\(name) has to be up and its queue attached"
+            case EACCES: disabled
+            default: nil
+            }
+        }
+        for prefix in plan.unreachable {
+            try netlink.addUnreachable(prefix, nexthop: id) { $0 == EACCES ? disabled : nil }
+        }
+    }
+
+    /// What else in the kernel would keep the tunnel from working, one line each.
+    /// - Parameter name: the TUN interface, if it exists already.
+    static func warnings(of name: String?) -> [String] {
+        var warnings: [String] = []
+        let root = "/proc/sys/net/ipv6/conf"
+        if readFlag("\(root)/all/forwarding") == false {
+            warnings.append(
+                """
+                IPv6 forwarding is off: this host itself can use the tunnel, but nothing behind it can \
+                (sysctl -w net.ipv6.conf.all.forwarding=1)
+                """)
+        }
+        for scope in ["all"] + (name.map { [$0] } ?? []) where readFlag("\(root)/\(scope)/disable_ipv6") == true {
+            warnings.append("IPv6 is disabled (sysctl -w net.ipv6.conf.\(scope).disable_ipv6=0)")
+        }
+        return warnings
+    }
+
+    /// A sysctl that is 0 or not; nil if it cannot be read.
+    private static func readFlag(_ path: String) -> Bool? {
+        let descriptor = unsafe open(path, O_RDONLY | O_CLOEXEC)
+        guard descriptor >= 0 else { return nil }
+        defer { close(descriptor) }
+        var byte: UInt8 = 0
+        guard unsafe read(descriptor, &byte, 1) == 1 else { return nil }
+        return byte != UInt8(ascii: "0")
+    }
+}

@@ -1,0 +1,117 @@
+internal import CLinux
+internal import Glibc
+
+/// What of root's power the process needs and when it lets go of it.
+///
+/// Capabilities belong to threads and are inherited by the threads they start, so all of this runs while the process has one
+/// thread: `require`, `dropAllButNetwork`, then everything that is opened and set up, `dropAll`, and then the workers.
+enum Privileges {
+    /// CAP_NET_ADMIN: the TUN device, its addresses and routes, SO_MARK, SO_RCVBUFFORCE. CAP_NET_RAW: protocol 41.
+    static let needed: [cap_value_t] = [CAP_NET_ADMIN, CAP_NET_RAW]
+
+    /// PR_SET_NO_NEW_PRIVS of linux/prctl.h, which Glibc's module leaves out.
+    private static let noNewPrivileges = 38
+
+    /// - Throws: if one of the two is not in force.
+    static func require() throws(ControlError) {
+        var missing: [cap_value_t] = []
+        for capability in needed where try !isEffective(capability) { missing.append(capability) }
+        if missing.isEmpty { return }
+        throw ControlError(
+            "run a tunnel", reason: "needs \(missing.map(name(of:)).joined(separator: " and "))",
+            remedy: """
+                run it with sudo, or once: setcap cap_net_admin,cap_net_raw+ep \(executable), or in a systemd unit: \
+                AmbientCapabilities=CAP_NET_ADMIN CAP_NET_RAW
+                """)
+    }
+
+    /// Keeps the two, in the permitted and effective sets, and gives everything else up for good: the other capabilities, the
+    /// inheritable, ambient and bounding sets, and what an exec of a set-uid program or by uid 0 would bring
+    /// (PR_SET_NO_NEW_PRIVS). CAP_IPC_LOCK goes, too: registered buffers count against RLIMIT_MEMLOCK from here on.
+    static func dropAllButNetwork() throws(ControlError) {
+        let attempt = "give up privileges"
+        // The bounding set takes CAP_SETPCAP, which a process with the two alone does not have. It then keeps its bounding
+        // set, which PR_SET_NO_NEW_PRIVS makes harmless.
+        if try isEffective(CAP_SETPCAP) {
+            for capability in 0..<cap_max_bits() where cap_drop_bound(capability) != 0 {
+                throw ControlError("\(attempt) (bounding set)", code: errno)
+            }
+        }
+        // Kernels before 4.3 have no ambient set, and nothing to reset then.
+        if cap_reset_ambient() != 0, errno != EINVAL { throw ControlError("\(attempt) (ambient set)", code: errno) }
+        if cap_prctl(noNewPrivileges, 1, 0, 0, 0, 0) != 0 {
+            throw ControlError("\(attempt) (no_new_privs)", code: errno)
+        }
+        try setAll(to: needed, attempt)
+    }
+
+    /// Gives the two up as well. Open descriptors keep working.
+    /// - Throws: also if another thread of the process still has capabilities: it was started too early.
+    static func dropAll() throws(ControlError) {
+        let attempt = "give up privileges"
+        try setAll(to: [], attempt)
+        let threads = threadsWithCapabilities()
+        if !threads.isEmpty {
+            throw ControlError(
+                attempt, reason: "threads \(threads.map(String.init).joined(separator: ", ")) still have capabilities")
+        }
+    }
+
+    /// Whether the calling thread has a capability in its effective set.
+    private static func isEffective(_ capability: cap_value_t) throws(ControlError) -> Bool {
+        guard let state = unsafe cap_get_proc() else { throw ControlError("read the own capabilities", code: errno) }
+        defer { unsafe cap_free(UnsafeMutableRawPointer(state)) }
+        var value = CAP_CLEAR
+        return unsafe cap_get_flag(state, capability, CAP_EFFECTIVE, &value) == 0 && value == CAP_SET
+    }
+
+    /// Makes `capabilities` the permitted and effective set of the calling thread, and empties the inheritable set.
+    private static func setAll(to capabilities: [cap_value_t], _ attempt: String) throws(ControlError) {
+        guard let state = unsafe cap_init() else { throw ControlError(attempt, code: errno) }
+        defer { unsafe cap_free(UnsafeMutableRawPointer(state)) }
+        for set in [CAP_PERMITTED, CAP_EFFECTIVE] where !capabilities.isEmpty {
+            guard unsafe cap_set_flag(state, set, Int32(capabilities.count), capabilities, CAP_SET) == 0 else {
+                throw ControlError(attempt, code: errno)
+            }
+        }
+        // The refusal here is of a capability that the thread does not have, not of CAP_NET_ADMIN in particular.
+        guard unsafe cap_set_proc(state) == 0 else {
+            throw ControlError(attempt, code: errno, remedy: "the process has fewer than it was started with")
+        }
+    }
+
+    /// The threads of this process, the calling one included, whose permitted set is not empty (`CapPrm` in proc(5)).
+    static func threadsWithCapabilities() -> [Int] {
+        guard let directory = unsafe opendir("/proc/self/task") else { return [] }
+        defer { unsafe closedir(directory) }
+        var threads: [Int] = []
+        while let entry = unsafe readdir(directory) {
+            let name = unsafe withUnsafeBytes(of: &entry.pointee.d_name) { bytes in
+                unsafe String(decoding: bytes.prefix { $0 != 0 }, as: UTF8.self)
+            }
+            guard let thread = Int(name), let file = unsafe fopen("/proc/self/task/\(name)/status", "re") else { continue }
+            defer { unsafe fclose(file) }
+            var line: [CChar] = Array(repeating: 0, count: 256)
+            while unsafe fgets(&line, Int32(line.count), file) != nil {
+                let text = String(decoding: line.prefix { $0 != 0 }.map(UInt8.init(bitPattern:)), as: UTF8.self)
+                guard text.hasPrefix("CapPrm:") else { continue }
+                if text.dropFirst(7).contains(where: { $0.isHexDigit && $0 != "0" }) { threads.append(thread) }
+                break
+            }
+        }
+        return threads
+    }
+
+    private static func name(of capability: cap_value_t) -> String {
+        capability == CAP_NET_ADMIN ? "CAP_NET_ADMIN" : "CAP_NET_RAW"
+    }
+
+    /// The path of the running program.
+    private static var executable: String {
+        var path: [UInt8] = Array(repeating: 0, count: Int(PATH_MAX))
+        let count = unsafe path.withUnsafeMutableBytes { bytes in
+            unsafe readlink("/proc/self/exe", bytes.baseAddress!.assumingMemoryBound(to: CChar.self), bytes.count)
+        }
+        return count > 0 ? String(decoding: path.prefix(count), as: UTF8.self) : "tund"
+    }
+}

@@ -1,0 +1,102 @@
+import Testing
+import TunnelCore
+
+@testable import tund
+
+private typealias Host = UnderlayFixture
+
+/// What is asked on which host, and the address or (a part of) the refusal.
+struct LocalAddressCase: CustomTestStringConvertible {
+    let testDescription: String
+    let query: UnderlayQuery
+    let facts: UnderlayFacts
+    let expected: String
+
+    init(_ description: String, _ query: UnderlayQuery, _ facts: UnderlayFacts, _ expected: String) {
+        (testDescription, self.query, self.facts, self.expected) = (description, query, facts, expected)
+    }
+}
+
+@Suite struct LocalAddressTests {
+    static let both = [Host.loopback, Host.first, Host.second]
+
+    static let found: [LocalAddressCase] = [
+        .init("the only one", Host.query(), Host.facts([Host.loopback, Host.first]), "10.0.0.1"),
+        .init("not an address on lo", Host.query(), Host.facts([Host.announced, Host.second]), "10.9.0.1"),
+        .init("not a link-local address", Host.query(), Host.facts([Host.linkLocal, Host.first]), "10.0.0.1"),
+        .init(
+            "one address on two interfaces", Host.query(), Host.facts([Host.first, Host.on(Host.eth1, "10.0.0.1", 32)]),
+            "10.0.0.1"),
+        .init("on the device", Host.query(dev: "eth1"), Host.facts(both), "10.9.0.1"),
+        .init("in the relay prefix", Host.query(relayPrefix: "10.9.0.0/16"), Host.facts(both), "10.9.0.1"),
+        .init(
+            "the source towards the remote", Host.query(remote: "10.9.0.2"),
+            Host.facts(both, routes: [Host.route(Host.eth1, "10.9.0.1")], outward: Host.route(Host.eth0, "10.0.0.1")),
+            "10.9.0.1"),
+        .init(
+            "the source towards the first relay that has one", Host.query(relays: ["10.1.0.1", "10.9.0.2"]),
+            Host.facts(both, routes: [nil, Host.route(Host.eth1, "10.9.0.1")]), "10.9.0.1"),
+        .init(
+            "the source of the default route", Host.query(),
+            Host.facts(both, outward: Host.route(Host.eth0, "10.0.0.1")), "10.0.0.1"),
+        .init(
+            "a relay prefix of length 0 confines nothing", Host.query(relayPrefix: "0.0.0.0/0"),
+            Host.facts(both, outward: Host.route(Host.eth1, "10.9.0.1")), "10.9.0.1"),
+        .init(
+            "the only one, even if the route to the remote has another source", Host.query(dev: "eth1", remote: "10.0.0.2"),
+            Host.facts(both, routes: [Host.route(Host.eth0, "10.0.0.1")]), "10.9.0.1"),
+    ]
+
+    @Test(arguments: found) func finds(_ row: LocalAddressCase) throws {
+        #expect(try LocalAddress.choose(row.query, row.facts) == IPv4Address(row.expected))
+    }
+
+    static let refused: [LocalAddressCase] = [
+        .init("no address at all", Host.query(), Host.facts([Host.loopback]), "no interface has a global IPv4 address"),
+        .init(
+            "none on the device", Host.query(dev: "eth1"), Host.facts([Host.first]),
+            "eth1 has no global IPv4 address (this host has 10.0.0.1 (eth0); pass --local A"),
+        .init(
+            "none in the relay prefix", Host.query(relayPrefix: "192.168.0.0/16"), Host.facts([Host.first]),
+            "no interface has a global IPv4 address in the relay prefix 192.168.0.0/16"),
+        .init("several", Host.query(), Host.facts(both), "there are 2: 10.0.0.1 (eth0), 10.9.0.1 (eth1) (pass --local A)"),
+        .init(
+            "several, and the default route leaves from an address on lo", Host.query(),
+            Host.facts(both + [Host.announced], outward: Host.route(Host.eth0, "10.200.0.1")), "there are 2"),
+        .init(
+            "the remote is an address of ours, whose route says nothing", Host.query(remote: "10.9.0.1"),
+            Host.facts(both, routes: [Host.route(Host.lo, "10.9.0.1", .local)]), "there are 2"),
+        .init(
+            "no such device", Host.query(dev: "eth7"), Host.facts(both),
+            "cannot use --dev eth7: there is no such interface (this host has lo, eth0, eth1)"),
+    ]
+
+    @Test(arguments: refused) func refuses(_ row: LocalAddressCase) {
+        let error = #expect(throws: ControlError.self) { try LocalAddress.choose(row.query, row.facts) }
+        #expect(error?.description.contains(row.expected) == true, "\(error?.description ?? "")")
+    }
+
+    @Test func takesAnAddressOfAnyInterface() throws {
+        for address in ["10.0.0.1", "10.9.0.1", "10.200.0.1", "169.254.7.7"] {
+            let facts = Host.facts([Host.loopback, Host.announced, Host.first, Host.second, Host.linkLocal])
+            #expect(try LocalAddress.check(IPv4Address(address)!, Host.query(), facts) == [])
+        }
+    }
+
+    @Test func warnsOfAnAddressOffTheDevice() throws {
+        let warnings = try LocalAddress.check(IPv4Address(10, 0, 0, 1), Host.query(dev: "eth1"), Host.facts(Self.both))
+        #expect(warnings == ["10.0.0.1 is an address of this host, but not of eth1"])
+    }
+
+    @Test(arguments: [
+        ("10.0.0.9", nil, "no interface has 10.0.0.9 (this host has 10.0.0.1 (eth0), 10.9.0.1 (eth1))"),
+        ("127.0.0.1", nil, "not the address of one host"),
+        ("10.0.0.1", "eth7", "there is no such interface"),
+    ])
+    func refusesTheGivenAddress(_ address: String, _ dev: String?, _ expected: String) {
+        let error = #expect(throws: ControlError.self) {
+            try LocalAddress.check(IPv4Address(address)!, Host.query(dev: dev), Host.facts(Self.both))
+        }
+        #expect(error?.description.contains(expected) == true, "\(error?.description ?? "")")
+    }
+}
