@@ -38,8 +38,7 @@ struct Ring: ~Copyable, @unchecked Sendable {
 
     /// To be called once, by the thread that will use the ring, before it submits anything.
     func enable() throws(SystemError) {
-        let result = unsafe io_uring_enable_rings(ring)
-        if result < 0 { throw SystemError("io_uring_register(ENABLE_RINGS)", code: -result) }
+        if unsafe tund_enable_rings(ring) < 0 { throw SystemError("io_uring_register(ENABLE_RINGS)") }
     }
 
     /// Whether the running kernel knows an operation.

@@ -4,32 +4,27 @@ internal import Glibc
 /// One queue of a TUN device: IPv6 packets out of and into this machine's stack, each behind a virtio-net header.
 public struct TunDevice: ~Copyable, Sendable {
     public let descriptor: Descriptor
-    /// As the kernel named it: a `%d` in the wish is then a number.
-    public let name: String
 
     /// The longest name of an interface, in bytes.
     public static var longestName: Int { 15 }
 
     private static var flags: Int32 { IFF_TUN | IFF_NO_PI | IFF_VNET_HDR | IFF_MULTI_QUEUE }
 
-    /// Makes the device and opens its first queue; it is gone when the last queue is closed.
+    /// Opens a queue. The first one makes the device, which is gone when the last queue is closed.
     ///
     /// /dev/net/tun is often open to everybody, and a device with several queues takes a further one from anybody unless it
     /// has an owner. So the owner is set before the link can come up: others get EPERM.
-    /// - Throws: EBUSY when the name is taken, EPERM without CAP_NET_ADMIN.
-    public static func create(named name: String, nonBlocking: Bool) throws(SystemError) -> TunDevice {
-        let device = try TunDevice(named: name, flags: flags | IFF_TUN_EXCL, nonBlocking: nonBlocking)
-        try check("ioctl(TUNSETOWNER)", tund_ioctl_value(device.descriptor.rawValue, tund_TUNSETOWNER, UInt(geteuid())))
+    /// - Throws: EBUSY when the first queue finds the name taken, EPERM without CAP_NET_ADMIN.
+    public static func open(_ name: String, isFirst: Bool, nonBlocking: Bool) throws(SystemError) -> TunDevice {
+        let device = try TunDevice(named: name, flags: flags | (isFirst ? IFF_TUN_EXCL : 0), nonBlocking: nonBlocking)
+        if isFirst {
+            try check("ioctl(TUNSETOWNER)", tund_ioctl_value(device.descriptor.rawValue, tund_TUNSETOWNER, UInt(geteuid())))
+        }
         return device
     }
 
-    /// Opens a further queue of the same device.
-    public func anotherQueue(nonBlocking: Bool) throws(SystemError) -> TunDevice {
-        try TunDevice(named: name, flags: Self.flags, nonBlocking: nonBlocking)
-    }
-
     private init(named name: String, flags: Int32, nonBlocking: Bool) throws(SystemError) {
-        let opened = unsafe open("/dev/net/tun", O_RDWR | O_CLOEXEC | (nonBlocking ? O_NONBLOCK : 0))
+        let opened = unsafe Glibc.open("/dev/net/tun", O_RDWR | O_CLOEXEC | (nonBlocking ? O_NONBLOCK : 0))
         let descriptor = Descriptor(try check("open(/dev/net/tun)", opened))
         var request = tund_ifreq()
         request.flags = Int16(truncatingIfNeeded: flags)
@@ -41,7 +36,6 @@ public struct TunDevice: ~Copyable, Sendable {
         try check("ioctl(TUNSETVNETHDRSZ)", unsafe tund_ioctl(descriptor.rawValue, tund_TUNSETVNETHDRSZ, &headerLength))
         // Whole packets with finished checksums: nothing is left to us.
         try check("ioctl(TUNSETOFFLOAD)", tund_ioctl_value(descriptor.rawValue, tund_TUNSETOFFLOAD, 0))
-        self.name = unsafe withUnsafeBytes(of: &request.name) { unsafe String(decoding: $0.prefix { $0 != 0 }, as: UTF8.self) }
         self.descriptor = descriptor
     }
 

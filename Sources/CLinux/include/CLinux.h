@@ -32,5 +32,8 @@ struct tund_ifreq {
     char rest[22];
 };
 
-// <string.h> hides it without _GNU_SOURCE.
+// Glibc's, but hidden without _GNU_SOURCE. The sets are bit strings, as the kernel has them.
 const char *strerrorname_np(int code);
+int pthread_setname_np(unsigned long thread, const char *name);
+int sched_getaffinity(int process, unsigned long size, void *set);
+int sched_setaffinity(int process, unsigned long size, const void *set);

@@ -1,0 +1,102 @@
+internal import ArgumentParser
+internal import RingIO
+internal import TunnelCore
+
+/// Says what is wrong with an option's value; the parser puts the value and the option's name before it.
+struct BadValue: Error, CustomStringConvertible {
+    let description: String
+    init(_ description: String) { self.description = description }
+}
+
+// One function per kind of value, for the options' `transform`.
+enum Parse {
+    static func ipv4(_ text: String) throws -> IPv4Address {
+        guard let address = IPv4Address(text) else { throw BadValue("not an IPv4 address (like 192.0.2.1)") }
+        return address
+    }
+
+    /// An address that packets can be sent to.
+    static func ipv4Host(_ text: String) throws -> IPv4Address {
+        let address = try ipv4(text)
+        guard address.isUnicastHost else { throw BadValue("not the address of a single host") }
+        return address
+    }
+
+    static func ipv4Prefix(_ text: String) throws -> IPv4Prefix { try IPv4Prefix(parsing: text) }
+    static func ipv6Prefix(_ text: String) throws -> IPv6Prefix { try IPv6Prefix(parsing: text) }
+
+    /// `auto` or a host's address.
+    static func local(_ text: String) throws -> LocalChoice {
+        text == "auto" ? .automatic : .address(try ipv4Host(text))
+    }
+
+    /// `PREFIX=A`
+    static func route(_ text: String) throws -> StaticRoute {
+        let parts = text.split(separator: "=", omittingEmptySubsequences: false).map(String.init)
+        guard parts.count == 2 else { throw BadValue("not of the form PREFIX=IPV4 (like 2001:db8::/32=192.0.2.1)") }
+        return StaticRoute(prefix: try ipv6Prefix(parts[0]), endpoint: try ipv4Host(parts[1]))
+    }
+
+    /// `inherit` or 1 to 255.
+    static func ttl(_ text: String) throws -> OuterField {
+        if text == "inherit" { return .inherit }
+        guard let value = UInt8(text), value > 0 else { throw BadValue("neither 'inherit' nor a number from 1 to 255") }
+        return .fixed(value)
+    }
+
+    /// `inherit` or a byte, decimal or with 0x.
+    static func tos(_ text: String) throws -> OuterField {
+        if text == "inherit" { return .inherit }
+        let value = text.hasPrefix("0x") ? UInt8(text.dropFirst(2), radix: 16) : UInt8(text)
+        guard let value else { throw BadValue("neither 'inherit' nor a number from 0 to 255 (or 0x00 to 0xff)") }
+        return .fixed(value)
+    }
+
+    /// `auto` or bytes.
+    static func mtu(_ text: String) throws -> MTUChoice {
+        if text == "auto" { return .automatic }
+        guard let value = Int(text), (1280...65515).contains(value) else {
+            throw BadValue("neither 'auto' nor a number from 1280 (the least IPv6 allows) to 65515")
+        }
+        return .bytes(value)
+    }
+
+    /// `auto`, `none` or an address with its prefix length.
+    static func address(_ text: String) throws -> AddressChoice {
+        if text == "auto" { return .automatic }
+        if text == "none" { return .none }
+        let parts = text.split(separator: "/", omittingEmptySubsequences: false).map(String.init)
+        guard parts.count == 2, let address = IPv6Address(parts[0]), let length = Int(parts[1]), (1...128).contains(length)
+        else { throw BadValue("neither 'auto' nor 'none' nor IPV6/LENGTH (like fd00::1/64)") }
+        if address.isMulticast || address == .unspecified || address == .loopback {
+            throw BadValue("not an address that an interface can have")
+        }
+        return .fixed(address, prefixLength: length)
+    }
+
+    static let mostWorkers = 64
+
+    /// `auto` or a number.
+    static func workers(_ text: String) throws -> WorkerChoice {
+        if text == "auto" { return .automatic }
+        guard let value = Int(text), (1...mostWorkers).contains(value) else {
+            throw BadValue("neither 'auto' nor a number from 1 to \(mostWorkers)")
+        }
+        return .fixed(value)
+    }
+
+    /// How to read the TUN; only tests and measurements ask for the second best.
+    static func tunReading(_ text: String) throws -> TunReading {
+        guard let reading = TunReading(rawValue: text) else { throw BadValue("neither 'multishot' nor 'burst'") }
+        return reading
+    }
+
+    /// A name the kernel would take for an interface.
+    static func interface(_ text: String) throws -> String {
+        let refused = text.utf8.contains { $0 <= 32 || $0 == 127 || "/:%".utf8.contains($0) }
+        if text.isEmpty || text.utf8.count > 15 || refused || text == "." || text == ".." {
+            throw BadValue("not an interface name: 1 to 15 bytes without '/', ':', '%' and spaces")
+        }
+        return text
+    }
+}

@@ -1,0 +1,182 @@
+internal import ArgumentParser
+internal import Glibc
+internal import Logging
+internal import RingIO
+internal import TunnelCore
+
+struct RunCommand: ParsableCommand {
+    static let configuration = CommandConfiguration(
+        commandName: "run",
+        abstract: "Carry IPv6 over IPv4, in the foreground, until SIGINT or SIGTERM.",
+        discussion: #"""
+            Without --remote every host of the domain is a peer, whose IPv6 prefix
+            holds its IPv4 address. With --remote there is one peer, and any inner
+            address.
+
+            Examples:
+
+            An overlay of all IPv4 hosts that run the same:
+              tund run --6rd-prefix fd00::/32
+
+            The same inside 10.0.0.0/16, where each host owns a /64:
+              tund run --6rd-prefix fd00:0:a::/48 --6rd-relay-prefix 10.0.0.0/16
+
+            The rest of the Internet through a border relay:
+              tund run --6rd-prefix 2001:db8::/32 --relay 192.0.2.1 \
+                  --default-route
+
+            A tunnel broker's point-to-point tunnel:
+              tund run he0 --remote 192.0.2.1 --address 2001:db8::2/64 \
+                  --default-route
+
+            Only say what would be done:
+              tund run --6rd-prefix fd00::/32 --check
+
+            SIGUSR1 prints the counters. Needs CAP_NET_ADMIN and CAP_NET_RAW at start, and drops both.
+            """#)
+
+    @Argument(help: ArgumentHelp("The TUN interface to make.", valueName: "name"), transform: Parse.interface)
+    var name = "tund0"
+
+    @Option(help: ArgumentHelp("This host's underlay address, or 'auto'. (default: auto)", valueName: "A"), transform: Parse.local)
+    var local = LocalChoice.automatic
+
+    @Option(help: ArgumentHelp("Point to point: the one peer.", valueName: "A"), transform: Parse.ipv4Host)
+    var remote: IPv4Address?
+
+    @OptionGroup var domainOptions: DomainOptions
+
+    @Option(
+        help: ArgumentHelp(
+            "A border relay: takes what is outside the domain and may send from there. Repeatable; flows are spread.",
+            valueName: "A"),
+        transform: Parse.ipv4Host)
+    var relay: [IPv4Address] = []
+
+    @Flag(help: "Route ::/0 into the tunnel (with --relay or --remote).")
+    var defaultRoute = false
+
+    @Flag(help: "This host is a border relay: forward between the domain and what is outside.")
+    var borderRelay = false
+
+    @Option(
+        help: ArgumentHelp("The host A holds PREFIX. Repeatable; the longest prefix wins.", valueName: "PREFIX=A"),
+        transform: Parse.route)
+    var route: [StaticRoute] = []
+
+    @Option(
+        help: ArgumentHelp("PREFIX, too, lives behind this host. Repeatable.", valueName: "PREFIX"), transform: Parse.ipv6Prefix)
+    var localPrefix: [IPv6Prefix] = []
+
+    @Option(help: ArgumentHelp("TTL of the outer header: 1 to 255, or 'inherit'. (default: 64)", valueName: "N"), transform: Parse.ttl)
+    var ttl = OuterField.fixed(64)
+
+    @Option(
+        help: ArgumentHelp(
+            "TOS byte of the outer header, or 'inherit'; ECN always follows the inner header. (default: inherit)",
+            valueName: "N"),
+        transform: Parse.tos)
+    var tos = OuterField.inherit
+
+    @Flag(inversion: .prefixedNo, help: "Send with DF set; else let IPv4 fragment.")
+    var pmtudisc = true
+
+    @Option(
+        help: ArgumentHelp("MTU of the TUN, or 'auto': the underlay's less 20. (default: auto)", valueName: "N"),
+        transform: Parse.mtu)
+    var mtu = MTUChoice.automatic
+
+    @Option(help: ArgumentHelp("The underlay interface to use, and no other.", valueName: "IFACE"), transform: Parse.interface)
+    var dev: String?
+
+    @Option(
+        help: ArgumentHelp(
+            "Address of the TUN: V6/len; 'auto' for ::1 of the own prefix with the routes; 'none' to set nothing. (default: auto)",
+            valueName: "V6/len"),
+        transform: Parse.address)
+    var address = AddressChoice.automatic
+
+    @Option(
+        help: ArgumentHelp("Threads that carry packets, or 'auto': one per CPU up to 4. (default: auto)", valueName: "N"),
+        transform: Parse.workers)
+    var workers = WorkerChoice.automatic
+
+    @Option(help: ArgumentHelp("debug, info, warning or error.", valueName: "LEVEL"))
+    var logLevel = LogLevel.info
+
+    @Flag(help: "Validate, print what would be done, and exit.")
+    var check = false
+
+    @Option(help: .hidden, transform: Parse.tunReading)
+    var tunReading: TunReading?
+
+    enum LogLevel: String, ExpressibleByArgument, CaseIterable {
+        case debug, info, warning, error
+    }
+
+    func validate() throws {
+        _ = try tunnelConfiguration()
+    }
+
+    /// The options as a whole; an error names the options that do not go together.
+    func tunnelConfiguration() throws -> TunnelConfiguration {
+        let domain: Domain?
+        if remote != nil {
+            let misplaced: [(Bool, String, String)] = [
+                (!relay.isEmpty, "--relay", "the remote gets everything"),
+                (borderRelay, "--border-relay", "a point-to-point tunnel has no domain to relay for"),
+                (!route.isEmpty, "--route", "the remote gets everything"),
+                (!localPrefix.isEmpty, "--local-prefix", "a point-to-point tunnel takes every inner address"),
+                (
+                    domainOptions.relayPrefix != nil && domainOptions.prefix == nil, "--6rd-relay-prefix",
+                    "it needs --6rd-prefix beside it"
+                ),
+            ]
+            for (isGiven, option, reason) in misplaced where isGiven {
+                throw ValidationError("\(option) does not go with --remote: \(reason)")
+            }
+            domain = domainOptions.prefix == nil ? nil : try domainOptions.domain()
+        } else {
+            domain = try domainOptions.domain()
+            if defaultRoute && relay.isEmpty {
+                throw ValidationError("--default-route needs --relay or --remote: somebody must take the packets")
+            }
+        }
+        if case .address(let own) = local {
+            if let domain, !domain.contains(own) {
+                throw ValidationError("--local \(own) is not in the domain's IPv4 network \(domain.relayPrefix) (--6rd-relay-prefix)")
+            }
+            if own == remote { throw ValidationError("--remote \(own) is --local itself") }
+            if relay.contains(own) { throw ValidationError("--relay \(own) is --local itself") }
+            if let domain {
+                do {
+                    _ = try AddressPlan(
+                        domain: domain, local: own, localPrefixes: localPrefix, routes: route.map { ($0.prefix, $0.endpoint) })
+                } catch {
+                    throw ValidationError("--route or --local-prefix: \(error)")
+                }
+            }
+        }
+        return TunnelConfiguration(
+            name: name, local: local, remote: remote, domain: domain, relays: unique(relay), isBorderRelay: borderRelay,
+            routes: route, localPrefixes: localPrefix, hasDefaultRoute: defaultRoute, ttl: ttl, tos: tos,
+            discoversPathMTU: pmtudisc, mtu: mtu, device: dev, address: address, workers: workers.count)
+    }
+
+    private func unique(_ addresses: [IPv4Address]) -> [IPv4Address] {
+        addresses.enumerated().filter { addresses.firstIndex(of: $0.element) == $0.offset }.map(\.element)
+    }
+
+    func run() throws {
+        LoggingSystem.bootstrap { StreamLogHandler.standardError(label: $0) }
+        var log = Logger(label: name)
+        log.logLevel = Logger.Level(rawValue: logLevel.rawValue) ?? .info
+        let configuration = try tunnelConfiguration()
+        if check {
+            try Preparation(configuration).printPlan()
+            return
+        }
+        try Daemon(configuration: configuration, log: log, reading: tunReading).run()
+    }
+}
+

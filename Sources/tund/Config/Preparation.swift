@@ -1,0 +1,128 @@
+internal import Glibc
+internal import TunnelCore
+
+/// A configuration together with what this host made of it: everything that is decided before anything is changed.
+struct Preparation {
+    let configuration: TunnelConfiguration
+    let local: IPv4Address
+    let path: UnderlayPath
+    /// What the workers go by.
+    let policy: TunnelPolicy
+    /// What the TUN interface is to look like.
+    let link: TunLinkPlan
+    /// What the operator should know, though nothing is wrong enough to stop.
+    let warnings: [String]
+
+    /// The host's own prefix; nil without a domain.
+    var delegatedPrefix: IPv6Prefix? { configuration.domain?.delegatedPrefix(of: local) }
+
+    /// Asks the kernel; changes nothing and needs no privilege.
+    init(_ configuration: TunnelConfiguration) throws(Failure) {
+        self.configuration = configuration
+        let query = UnderlayQuery(
+            device: configuration.device, remote: configuration.remote, relays: configuration.relays,
+            relayPrefix: configuration.domain?.relayPrefix)
+        var warnings: [String] = []
+        (local, path) = try Failure.wrap { () throws(ControlError) in
+            let netlink = try Netlink()
+            let local: IPv4Address
+            switch configuration.local {
+            case .automatic: local = try LocalAddress.find(query, over: netlink)
+            case .address(let address):
+                local = address
+                warnings += try LocalAddress.check(address, query, over: netlink)
+            }
+            return (local, try UnderlayPath.find(local: local, query, over: netlink))
+        }
+        warnings += TunLink.warnings(of: nil)
+        self.warnings = warnings
+        let mtu =
+            switch configuration.mtu {
+            case .automatic: path.tunnelMTU
+            case .bytes(let bytes): bytes
+            }
+        policy = try Self.policy(configuration, local: local, broadcast: path.broadcast, mtu: mtu)
+        link = Self.linkPlan(configuration, local: local, mtu: mtu)
+    }
+
+    static func policy(
+        _ configuration: TunnelConfiguration, local: IPv4Address, broadcast: IPv4Address?, mtu: Int
+    ) throws(Failure) -> TunnelPolicy {
+        let peers: TunnelPolicy.Peers
+        if let remote = configuration.remote {
+            peers = .remote(remote)
+        } else if let domain = configuration.domain {
+            if !domain.contains(local) {
+                throw Failure("this host's address \(local) is not in the domain's IPv4 network \(domain.relayPrefix)")
+            }
+            let routes = configuration.routes.map { (prefix: $0.prefix, endpoint: $0.endpoint) }
+            peers = .domain(
+                try Failure.wrap { () throws(AddressPlanError) in
+                    try DomainPeers(
+                        domain: domain, local: local, relays: configuration.relays, isBorderRelay: configuration.isBorderRelay,
+                        localPrefixes: configuration.localPrefixes, routes: routes)
+                })
+        } else {
+            throw Failure("neither a domain nor a remote")
+        }
+        var policy = TunnelPolicy(local: local, peers: peers)
+        policy.ttl = configuration.ttl
+        policy.tos = configuration.tos
+        policy.broadcast = broadcast ?? .any
+        policy.mtu = mtu
+        return policy
+    }
+
+    static func linkPlan(_ configuration: TunnelConfiguration, local: IPv4Address, mtu: Int) -> TunLinkPlan {
+        var plan = TunLinkPlan(mtu: mtu, transmitQueueLength: nil, isPointToPoint: configuration.remote != nil)
+        if configuration.address == .none { return plan }
+
+        let domain = configuration.domain
+        let delegated = domain?.delegatedPrefix(of: local)
+        if configuration.remote != nil {
+            plan.addresses.append(.init(address: .linkLocal(embedding: local), prefixLength: 64))
+        }
+        var onLink: [IPv6Prefix] = []
+        if case .fixed(let address, let length) = configuration.address {
+            plan.addresses.append(.init(address: address, prefixLength: length))
+            onLink.append(IPv6Prefix(masking: address, length: length))
+        } else if let domain, let delegated {
+            // With the domain's length the whole domain is on the link: no route to anybody is needed.
+            let address = IPv6Address(high: delegated.address.high, low: 1)
+            plan.addresses.append(.init(address: address, prefixLength: domain.prefixLength))
+            onLink.append(domain.prefix)
+        }
+        if let domain, !onLink.contains(where: { $0.length <= domain.prefixLength && $0.contains(domain.prefix.address) }) {
+            plan.routes.append(domain.prefix)
+        }
+        plan.routes += configuration.routes.map(\.prefix)
+        if configuration.hasDefaultRoute { plan.routes.append(IPv6Prefix(masking: .unspecified, length: 0)) }
+        plan.unreachable = (delegated.map { [$0] } ?? []) + configuration.localPrefixes
+        return plan
+    }
+
+    /// For `--check`: facts first, then the changes in the language of ip(8).
+    func printPlan() {
+        for line in facts { print("# \(line)") }
+        for warning in warnings { print("# warning: \(warning)") }
+        print("ip tuntap add \(configuration.name) mode tun multi_queue vnet_hdr user \(geteuid())")
+        for command in link.commands(device: configuration.name) { print(command) }
+    }
+
+    /// One line each, for `--check` and the log.
+    var facts: [String] {
+        var facts = ["local \(local) on \(path.interfaceName), path MTU \(path.mtu)"]
+        if let remote = configuration.remote { facts.append("point to point with \(remote)") }
+        if let domain = configuration.domain, let delegatedPrefix {
+            facts.append("domain \(domain.prefix) of \(domain.relayPrefix), this host owns \(delegatedPrefix)")
+        }
+        if configuration.isBorderRelay { facts.append("border relay") }
+        if !configuration.relays.isEmpty {
+            facts.append("relays \(configuration.relays.map(\.description).joined(separator: ", "))")
+        }
+        facts += configuration.routes.map { "\($0.prefix) is behind \($0.endpoint)" }
+        facts += configuration.localPrefixes.map { "\($0) is behind this host" }
+        facts.append("\(configuration.workers) worker\(configuration.workers == 1 ? "" : "s")")
+        return facts
+    }
+}

@@ -1,0 +1,176 @@
+internal import ArgumentParser
+internal import CLinux
+internal import Glibc
+internal import Logging
+internal import RingIO
+internal import TunnelCore
+
+/// A tunnel from start to stop: opens everything, drops the privileges, starts the workers, and then only listens: to signals,
+/// to the error queues, to workers that end.
+struct Daemon {
+    typealias Engine = UringEngine<RawUnderlay>
+
+    let configuration: TunnelConfiguration
+    let log: Logger
+    /// nil: the best one the kernel has.
+    let reading: TunReading?
+
+    func run() throws(Failure) {
+        try Failure.wrap { () throws(ControlError) in
+            try Privileges.require()
+            try Privileges.dropAllButNetwork()
+        }
+        let preparation = try Preparation(configuration)
+        for fact in preparation.facts { log.info("\(fact)") }
+        for warning in preparation.warnings { log.warning("\(warning)") }
+
+        // Blocked before any thread starts, so that only the descriptor hears them.
+        let signals = try Failure.wrap { () throws(SystemError) in try SignalDescriptor([SIGINT, SIGTERM, SIGUSR1]) }
+        let opened = try open(preparation)
+        try Failure.wrap { () throws(ControlError) in
+            let netlink = try Netlink()
+            try TunLink.bringUp(opened.name, preparation.link, over: netlink)
+            try Privileges.dropAll()
+        }
+        try Failure.wrap { () throws(SystemError) in
+            for thread in opened.threads { try thread.start() }
+        }
+        log.info("\(opened.name) is ready")
+        let outcome = listen(opened, signals)
+        for thread in opened.threads { thread.stop() }
+        for thread in opened.threads { _ = thread.join() }
+        printCounters(opened)
+        if let outcome { throw Failure(outcome) }
+        log.info("stopped")
+    }
+
+    /// Everything that is open while the tunnel runs.
+    private final class Opened {
+        let name: String
+        let threads: [WorkerThread<Engine>]
+        let guardian: RawSocket
+        /// The sockets whose error queues are to be emptied.
+        let senders: [Int32]
+        let finished: WakeUp
+        var icmp: [ICMPKind: UInt64] = [:]
+
+        init(name: String, threads: [WorkerThread<Engine>], guardian: consuming RawSocket, senders: [Int32], finished: WakeUp) {
+            self.name = name
+            self.threads = threads
+            self.guardian = guardian
+            self.senders = senders
+            self.finished = finished
+        }
+
+        var report: CounterReport { CounterReport(threads.map { $0.page.read() }, threads.map(\.errors), icmp: icmp) }
+    }
+
+    private func open(_ preparation: Preparation) throws(Failure) -> Opened {
+        let policy = preparation.policy
+        let binding = UnderlayBinding(local: policy.local.rawValue, device: configuration.device)
+        // What most packets carry is the sockets' own; a message that differs says so.
+        let ttl: UInt8 = if case .fixed(let value) = policy.ttl { value } else { 64 }
+        let tos: UInt8 = if case .fixed(let value) = policy.tos { value & ~3 } else { 0 }
+        do throws(SystemError) {
+            let reading = if let reading = self.reading { reading } else { try Engine.bestReading() }
+            log.debug("reading the TUN by \(reading.rawValue)")
+            let guardian = try RawSocket.guardian(binding)
+            let finished = try WakeUp()
+            let name = configuration.name
+            var threads: [WorkerThread<Engine>] = []
+            var senders: [Int32] = []
+            for index in 0..<configuration.workers {
+                let queue = try TunDevice.open(name, isFirst: index == 0, nonBlocking: reading == .burst)
+                let underlay = try RawUnderlay(
+                    binding, worker: index, of: configuration.workers, dontFragment: configuration.discoversPathMTU, ttl: ttl,
+                    tos: tos)
+                senders += [underlay.sender, underlay.fragmentingSender]
+                let stopRequest = try WakeUp()
+                let errors = ErrorTable()
+                let engine = try Engine(
+                    tun: queue, underlay: underlay, wakeUp: stopRequest, errors: errors, reading: reading)
+                let processors = Processors.allowed
+                threads.append(
+                    WorkerThread(
+                        index: index, engine: engine, policy: policy, errors: errors, stopRequest: stopRequest,
+                        finished: finished,
+                        processor: configuration.workers == 1 ? nil : processors[index % processors.count]))
+            }
+            return Opened(name: name, threads: threads, guardian: guardian, senders: senders, finished: finished)
+        } catch {
+            throw Failure(explain(error))
+        }
+    }
+
+    /// The remedies for what a host may refuse.
+    private func explain(_ error: SystemError) -> String {
+        switch (error.call, error.code) {
+        case ("ioctl(TUNSETIFF)", EBUSY):
+            "cannot make \(configuration.name): an interface of that name exists (choose another name, or remove it)"
+        case ("open(/dev/net/tun)", ENOENT), ("open(/dev/net/tun)", ENODEV):
+            "\(error) (the tun module is missing: modprobe tun)"
+        case ("open(/dev/net/tun)", EACCES):
+            "\(error) (this user needs read and write access to it)"
+        case ("io_uring_setup", EPERM), ("io_uring_setup", ENOSYS):
+            "\(error) (io_uring is switched off here: see sysctl kernel.io_uring_disabled and the container's seccomp profile)"
+        case ("io_uring_register(PBUF_RING)", EINVAL), ("io_uring_setup", EINVAL):
+            "\(error) (Linux 6.0 or later is needed)"
+        case ("bind", EADDRNOTAVAIL):
+            "cannot use the local address: no interface of this host has it any more"
+        default:
+            "\(error)"
+        }
+    }
+
+    // MARK: Running
+
+    /// Returns when it is time to stop: nil for a signal, else what went wrong.
+    private func listen(_ opened: Opened, _ signals: borrowing SignalDescriptor) -> String? {
+        var errorLog = ErrorLog()
+        var lastReport = Clock.seconds
+        // For error queues no events are asked for: POLLERR comes unasked.
+        let watched = [opened.guardian.descriptor.rawValue] + opened.senders
+        var polled =
+            [pollfd(fd: signals.rawValue, events: Int16(POLLIN), revents: 0)]
+            + [pollfd(fd: opened.finished.rawDescriptor, events: Int16(POLLIN), revents: 0)]
+            + watched.map { pollfd(fd: $0, events: 0, revents: 0) }
+        while true {
+            _ = unsafe poll(&polled, nfds_t(polled.count), 1000)
+            for entry in polled.dropFirst(2) where entry.revents != 0 {
+                for error in QueuedError.take(from: entry.fd) {
+                    if case .icmp(let type, let code) = error.origin {
+                        opened.icmp[ICMPKind(type: type, code: code), default: 0] += 1
+                    }
+                }
+            }
+            if Clock.seconds > lastReport {
+                lastReport = Clock.seconds
+                errorLog.report(opened.report, to: log)
+            }
+            if polled[1].revents != 0 {
+                return endOfWorker(opened)
+            }
+            while let signal = signals.next() {
+                if signal != SIGUSR1 { return nil }
+                printCounters(opened)
+            }
+        }
+    }
+
+    private func endOfWorker(_ opened: Opened) -> String {
+        for thread in opened.threads { thread.stop() }
+        for thread in opened.threads {
+            switch thread.join() {
+            case .stopped: continue
+            case .tunGone: return "\(opened.name) was deleted: nothing is left to read from"
+            case .failed(let error): return "worker \(thread.index) cannot go on: \(error)"
+            }
+        }
+        return "a worker ended without a reason"
+    }
+
+    private func printCounters(_ opened: Opened) {
+        for line in opened.report.lines { print(line) }
+        fflush(nil)
+    }
+}

@@ -1,1 +1,0 @@
-@main struct Tund { static func main() {} }

@@ -1,0 +1,74 @@
+internal import CLinux
+internal import Glibc
+internal import RingIO
+internal import Synchronization
+internal import TunnelCore
+
+/// A worker on a thread of its own: started once, joined once.
+final class WorkerThread<Engine: PacketEngine & ~Copyable & Sendable>: @unchecked Sendable {
+    let index: Int
+    let page: CounterPage
+    let errors: ErrorTable
+    private let stopRequest: WakeUp
+    private let finished: WakeUp
+    /// The processor it stays on; nil leaves that to the scheduler.
+    private let processor: Int?
+    // Handed over by starting and by joining the thread, which order all accesses.
+    private var worker: Worker<Engine>?
+    private var exit: WorkerExit?
+    private var thread: pthread_t?
+
+    /// - Parameters:
+    ///   - stopRequest: what the engine was made with.
+    ///   - finished: raised when the loop has ended, for whatever reason.
+    init(
+        index: Int, engine: consuming Engine, policy: TunnelPolicy, errors: ErrorTable, stopRequest: WakeUp, finished: WakeUp,
+        processor: Int?
+    ) {
+        self.index = index
+        self.errors = errors
+        self.stopRequest = stopRequest
+        self.finished = finished
+        self.processor = processor
+        page = CounterPage()
+        worker = Worker(engine: engine, policy: policy, page: page)
+    }
+
+    func start() throws(SystemError) {
+        var thread = pthread_t()
+        let main: @convention(c) (UnsafeMutableRawPointer?) -> UnsafeMutableRawPointer? = { context in
+            unsafe Unmanaged<ThreadBody>.fromOpaque(context!).takeRetainedValue().run()
+            return nil
+        }
+        // A C function pointer cannot name this generic class, so it gets a closure that can.
+        let body = ThreadBody { self.threadMain() }
+        let code = unsafe pthread_create(&thread, nil, main, Unmanaged.passRetained(body).toOpaque())
+        if code != 0 { throw SystemError("pthread_create", code: code) }
+        self.thread = thread
+    }
+
+    /// Asks the loop to end.
+    func stop() { stopRequest.raise() }
+
+    /// Waits for the thread's end and closes its queue and sockets.
+    func join() -> WorkerExit {
+        if let thread {
+            pthread_join(thread, nil)
+            self.thread = nil
+        }
+        worker = nil
+        return exit ?? .stopped
+    }
+
+    private func threadMain() {
+        unsafe pthread_setname_np(pthread_self(), "tund-worker-\(index)")
+        if let processor { Processors.pinCurrentThread(to: processor) }
+        exit = worker!.run()
+        finished.raise()
+    }
+}
+
+private final class ThreadBody {
+    let run: () -> Void
+    init(_ run: @escaping () -> Void) { self.run = run }
+}
