@@ -11,3 +11,8 @@
 #include <netlink/route/nexthop.h>
 #include <netlink/route/route.h>
 #include <linux/nexthop.h> // nexthop objects, which libnl 3.7 has no type for
+
+// Glibc's <bits/socket.h> before 2.37 and every userspace kernel header lack it.
+#ifndef SOL_NETLINK
+#define SOL_NETLINK 270
+#endif

@@ -15,7 +15,9 @@ public struct PacketMemory: ~Copyable, @unchecked Sendable {
     public init(slotCount: Int) throws(SystemError) {
         let size = slotCount * Self.slotSize
         let memory = unsafe mmap(nil, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0)
-        guard let memory = unsafe memory, unsafe memory != MAP_FAILED else { throw SystemError("mmap of \(size) bytes for packets") }
+        guard let memory = unsafe memory, unsafe memory != MAP_FAILED else {
+            throw SystemError("mmap of \(size) bytes for packets")
+        }
         unsafe base = memory
         self.slotCount = slotCount
     }

@@ -29,7 +29,8 @@ public enum AddressPlanError: Error, Equatable, Sendable {
 extension AddressPlanError: CustomStringConvertible {
     public var description: String {
         switch self {
-        case .reserved(let prefix): "\(prefix) is unspecified, loopback, IPv4-mapped, link-local or multicast space and is never routed"
+        case .reserved(let prefix):
+            "\(prefix) is unspecified, loopback, IPv4-mapped, link-local or multicast space and is never routed"
         case .endpointNotUnicast(let prefix, let address): "\(address), the endpoint for \(prefix), is not the address of a host"
         case .endpointIsLocal(let prefix): "the endpoint for \(prefix) is this tunnel's own address"
         }

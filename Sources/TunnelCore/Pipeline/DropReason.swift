@@ -45,10 +45,12 @@ public enum DropReason: UInt8, CaseIterable, Sendable {
         case .uplinkMulticastDestination: ("uplink.multicast-destination", "multicast has no embedded host")
         case .uplinkLinkLocalDestination: ("uplink.link-local-destination", "link-local addresses have no embedded host")
         case .uplinkForeignSource: ("uplink.foreign-source", "inner source is not in this host's prefixes")
-        case .uplinkLocalDestination: ("uplink.local-destination", "inner destination is in this host's own prefixes but no route took it")
+        case .uplinkLocalDestination:
+            ("uplink.local-destination", "inner destination is in this host's own prefixes but no route took it")
         case .uplinkNoRoute: ("uplink.no-route", "outside the domain, and no relay or route is configured")
         case .uplinkMartianDestination: ("uplink.martian-destination", "the embedded IPv4 address is not a host's")
-        case .uplinkPrivateDestination: ("uplink.private-destination", "a private IPv4 address embedded in 6to4, seen from a public one")
+        case .uplinkPrivateDestination:
+            ("uplink.private-destination", "a private IPv4 address embedded in 6to4, seen from a public one")
         case .uplinkHopLimitZero: ("uplink.hop-limit-zero", "no TTL to inherit")
         case .downlinkShort: ("downlink.short", "shorter than an IPv6 header")
         case .downlinkOuterHeader: ("downlink.outer-header", "bad IPv4 header")
@@ -56,15 +58,21 @@ public enum DropReason: UInt8, CaseIterable, Sendable {
         case .downlinkNotIPv6: ("downlink.not-ipv6", "the inner version is not 6")
         case .downlinkTruncated: ("downlink.truncated", "the inner payload length runs past the packet's end")
         case .downlinkOuterSourceMartian: ("downlink.outer-source-martian", "outer source is not another host's address")
-        case .downlinkOuterSourceUnknown: ("downlink.outer-source-unknown", "outer source is neither in the domain nor a relay or endpoint")
+        case .downlinkOuterSourceUnknown:
+            ("downlink.outer-source-unknown", "outer source is neither in the domain nor a relay or endpoint")
         case .downlinkNestedTunnel: ("downlink.nested-tunnel", "carries protocol 41 or 4: a tunnel in the tunnel")
         case .downlinkInnerSourceInvalid: ("downlink.inner-source-invalid", "inner source is not a global unicast address")
-        case .downlinkInnerSourceSpoofed: ("downlink.inner-source-spoofed", "inner source belongs to another host than the outer source")
-        case .downlinkInnerSourceUnauthorized: ("downlink.inner-source-unauthorized", "inner source is outside the domain and the outer source may not relay it")
-        case .downlinkInnerDestinationInvalid: ("downlink.inner-destination-invalid", "inner destination is not a global unicast address")
-        case .downlinkInnerDestinationForeign: ("downlink.inner-destination-foreign", "inner destination is not in this host's prefixes")
+        case .downlinkInnerSourceSpoofed:
+            ("downlink.inner-source-spoofed", "inner source belongs to another host than the outer source")
+        case .downlinkInnerSourceUnauthorized:
+            ("downlink.inner-source-unauthorized", "inner source is outside the domain and the outer source may not relay it")
+        case .downlinkInnerDestinationInvalid:
+            ("downlink.inner-destination-invalid", "inner destination is not a global unicast address")
+        case .downlinkInnerDestinationForeign:
+            ("downlink.inner-destination-foreign", "inner destination is not in this host's prefixes")
         case .downlinkECN: ("downlink.ecn", "congestion was marked on a packet that cannot carry the mark (RFC 6040)")
-        case .downlinkUnfinishedOversized: ("downlink.unfinished-oversized", "unfinished super-packet of unknown segment size: turn the sender's offloads off")
+        case .downlinkUnfinishedOversized:
+            ("downlink.unfinished-oversized", "unfinished super-packet of unknown segment size: turn the sender's offloads off")
         }
     }
 

@@ -38,7 +38,8 @@ struct RunCommand: ParsableCommand {
     @Argument(help: ArgumentHelp("The TUN interface to make.", valueName: "name"), transform: Parse.interface)
     var name = "tund0"
 
-    @Option(help: ArgumentHelp("This host's underlay address, or 'auto'. (default: auto)", valueName: "A"), transform: Parse.local)
+    @Option(
+        help: ArgumentHelp("This host's underlay address, or 'auto'. (default: auto)", valueName: "A"), transform: Parse.local)
     var local = LocalChoice.automatic
 
     @Option(help: ArgumentHelp("Point to point: the one peer.", valueName: "A"), transform: Parse.ipv4Host)
@@ -68,7 +69,9 @@ struct RunCommand: ParsableCommand {
         help: ArgumentHelp("PREFIX, too, lives behind this host. Repeatable.", valueName: "PREFIX"), transform: Parse.ipv6Prefix)
     var localPrefix: [IPv6Prefix] = []
 
-    @Option(help: ArgumentHelp("TTL of the outer header: 1 to 255, or 'inherit'. (default: 64)", valueName: "N"), transform: Parse.ttl)
+    @Option(
+        help: ArgumentHelp("TTL of the outer header: 1 to 255, or 'inherit'. (default: 64)", valueName: "N"), transform: Parse.ttl
+    )
     var ttl = OuterField.fixed(64)
 
     @Option(
@@ -144,7 +147,8 @@ struct RunCommand: ParsableCommand {
         }
         if case .address(let own) = local {
             if let domain, !domain.contains(own) {
-                throw ValidationError("--local \(own) is not in the domain's IPv4 network \(domain.relayPrefix) (--6rd-relay-prefix)")
+                throw ValidationError(
+                    "--local \(own) is not in the domain's IPv4 network \(domain.relayPrefix) (--6rd-relay-prefix)")
             }
             if own == remote { throw ValidationError("--remote \(own) is --local itself") }
             if relay.contains(own) { throw ValidationError("--relay \(own) is --local itself") }
@@ -179,4 +183,3 @@ struct RunCommand: ParsableCommand {
         try Daemon(configuration: configuration, log: log, reading: tunReading).run()
     }
 }
-

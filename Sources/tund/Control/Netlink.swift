@@ -74,9 +74,6 @@ struct Netlink: ~Copyable {
     }
 }
 
-/// SOL_NETLINK of <linux/socket.h>, which no userspace header carries.
-private let SOL_NETLINK: Int32 = 270
-
 /// The error callback: notes the errno and the text of the extended acknowledgement, and ends the exchange as libnl would.
 ///
 /// The answer is `nlmsghdr | error | the request's nlmsghdr [| its payload] | attributes`; the payload is there unless
