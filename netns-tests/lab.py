@@ -207,9 +207,13 @@ class Process:
             for line in stream:
                 with self._changed:
                     lines.append(line.rstrip("\n"))
+                    self._received(lines, lines[-1])
                     self._changed.notify_all()
         with self._changed:
             self._changed.notify_all()
+
+    def _received(self, lines: list[str], line: str) -> None:
+        """For subclasses: called with each new line of `out` or `err`."""
 
     def wait_until(self, condition, what: str, timeout: float = PATIENCE):
         """Waits until condition() is true, looking again whenever a line comes; its value is returned."""
@@ -257,6 +261,7 @@ class Tund(Process):
     def __init__(self, namespace: Namespace, options: str = "", *, name: str = "tund0", binary=TUND, through=()):
         """`through` is a command that execs the rest of its command line, to start tund under other circumstances."""
         self.name = name
+        self._blocks: list[Counter] = []
         super().__init__(namespace.command([*through, binary, "run", name, *shlex.split(options)]))
         try:
             self.wait_until(lambda: any("ready" in line for line in self.err), "line with 'ready' on stderr")
@@ -270,24 +275,23 @@ class Tund(Process):
         A block has no last line of its own, but each begins with the same one: so two are asked for, and the first is
         complete when the second begins.
         """
-        asked = len(self._blocks())
+        asked = len(self._blocks)
         for wanted in (asked + 1, asked + 2):
             self.signal(signal.SIGUSR1)
-            self.wait_until(lambda: len(self._blocks()) >= wanted, "counters after SIGUSR1")
-        return self._blocks()[asked]
+            self.wait_until(lambda: len(self._blocks) >= wanted, "counters after SIGUSR1")
+        return self._blocks[asked]
 
     def final_counters(self) -> Counter:
         """The counters printed at the end."""
-        return self._blocks()[-1]
+        return self._blocks[-1]
 
-    def _blocks(self) -> list[Counter]:
-        blocks: list[Counter] = []
-        for line in self.out:
-            if line.startswith("counter uplink.packets "):
-                blocks.append(Counter())
-            if match := re.match(r"(?:counter|drop|error) (\S+) (\d+)(?: #.*)?$", line):
-                blocks[-1][match[1]] = int(match[2])
-        return blocks
+    def _received(self, lines: list[str], line: str) -> None:
+        if lines is not self.out:
+            return
+        if line.startswith("counter uplink.packets "):
+            self._blocks.append(Counter())
+        if match := re.match(r"(?:counter|drop|error) (\S+) (\d+)(?: #.*)?$", line):
+            self._blocks[-1][match[1]] = int(match[2])
 
     def threads(self) -> list[Path]:
         """/proc/PID/task/TID of each thread."""
