@@ -15,7 +15,7 @@ import os
 from collections import Counter
 from dataclasses import dataclass
 
-from lab import Lab
+from lab import PATIENCE, Lab
 from packets import DOMAIN, HERE, LOCAL, PEER, THERE, echo_request, in_ipv4
 
 
@@ -67,17 +67,21 @@ class HostOnAWire:
                        " add chain ip6 quiet output { type filter hook output priority 0; };"
                        " add rule ip6 quiet output oifname tund0 ip6 daddr ff00::/8 drop"])
 
-    def settle(self) -> tuple[list[bytes], list[bytes]]:
+    def settle(self, tries: int = 1) -> tuple[list[bytes], list[bytes]]:
         """A ping from the far end to the host and back, through the tunnel. With one worker and one queue everything
-        sent before it has been dealt with once the reply is here. Returns (to_host, to_wire) up to then."""
+        sent before it has been dealt with once the reply is here. Returns (to_host, to_wire) up to then.
+
+        More than one try only where a ping may be lost for a reason."""
         mark = os.urandom(16)
         request = bytes(echo_request(self.there, self.here, mark))
-        self.wire.send(in_ipv4(request, self.peer, self.local))
-        to_wire, reply = self.wire.receive_until(lambda packet: packet.endswith(mark))
-        assert reply, f"a valid ping is not answered any more; sent on the wire: {show(to_wire)}\n{self.tund.transcript()}"
-        to_host = self.tun.drain()
-        to_host.remove(request)
-        return to_host, to_wire
+        to_wire: list[bytes] = []
+        for _ in range(tries):
+            self.wire.send(in_ipv4(request, self.peer, self.local))
+            before, reply = self.wire.receive_until(lambda packet: packet.endswith(mark), PATIENCE / tries)
+            to_wire += before
+            if reply:
+                return [packet for packet in self.tun.drain() if packet != request], to_wire
+        raise AssertionError(f"a valid ping is not answered; instead:\n{show(to_wire)}\n{self.tund.transcript()}")
 
     def observe(self, *, from_wire=(), from_host=()) -> Observation:
         """Sends packets from the far end to the host's IPv4 stack, and from the host's IPv6 stack into the TUN."""
