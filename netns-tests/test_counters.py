@@ -1,0 +1,68 @@
+"""Counters and signals: what tund prints, and when it ends.
+
+    a 10.0.0.1 ------ switch ------ b 10.0.0.2
+"""
+
+import re
+import signal
+
+import pytest
+
+COUNTERS = ["uplink.packets", "uplink.bytes", "downlink.packets", "downlink.bytes"]
+
+
+@pytest.fixture
+def pair(lab):
+    a, b = lab.underlay({"a": "10.0.0.1/24", "b": "10.0.0.2/24"})
+    return a, lab.tund(a), lab.tund(b)
+
+
+def test_a_ping_counts_as_its_ipv6_packet_at_both_ends(pair):
+    """Five echo requests of 40 + 8 + 56 bytes and their replies, and no byte of the outer headers."""
+    a, *tunnels = pair
+    before = [tund.counters() for tund in tunnels]
+    assert a.ping("2002:a00:2::1", count=5, size=56)
+    for tund, earlier in zip(tunnels, before, strict=True):
+        rise = tund.counters() - earlier
+        del rise["uplink.multicast-destination"]  # the kernel's own reports, at times of its choice
+        assert rise == dict(zip(COUNTERS, [5, 520, 5, 520]))
+
+
+def test_the_format(pair):
+    """One value per line: `counter` lines always and all four, `drop` and `error` lines only when not zero."""
+    a, tund, _ = pair
+    a.ping("2002:a00:2::1")
+    tund.counters()
+    tund.stop()
+    line = re.compile(r"(counter (?P<counter>[a-z.]+) \d+"
+                      r"|drop (up|down)link\.[a-z0-9-]+ [1-9]\d* # .+"
+                      r"|error [a-z-]+\.E[A-Z0-9]+ [1-9]\d* # .+)")
+    matches = [line.fullmatch(text) for text in tund.out]
+    assert all(matches), tund.transcript()
+    counters = [match["counter"] for match in matches if match["counter"]]
+    assert counters == COUNTERS * 3, "two blocks on demand and the last one"
+
+
+def test_sigusr1_goes_on(pair):
+    a, tund, _ = pair
+    for _ in range(3):
+        before = tund.counters()["uplink.packets"]
+        assert a.ping("2002:a00:2::1")
+        assert tund.counters()["uplink.packets"] == before + 1
+
+
+@pytest.mark.parametrize("by", [signal.SIGTERM, signal.SIGINT], ids=lambda by: by.name)
+def test_ends_at_once_and_leaves_nothing(pair, by):
+    a, tund, _ = pair
+    assert a.ping("2002:a00:2::1")
+    final = tund.stop(by)
+    assert final["uplink.packets"] == 1 and final["downlink.packets"] == 1
+    assert "tund0" not in a.show("link show")
+
+
+def test_ends_at_once_under_load(pair, lab):
+    a, tund, _ = pair
+    flood = lab.process(a, "ping -6 -q -f -w 30 2002:a00:2::1")
+    while tund.counters()["uplink.packets"] < 500:
+        assert flood.running, flood.transcript()
+    tund.stop()

@@ -1,0 +1,101 @@
+"""Two tunnels on one host, each with a local address of its own, alive at the same time.
+
+    left 10.0.0.2                host                     right 192.168.1.2
+    tund0, domain fd12:..  ---   left  10.0.0.1           tund0, domain fd00:.. or point to point
+                                 right 192.168.1.1  ---
+                                 tund0 (left), tund1 (right)
+"""
+
+import pytest
+
+import traffic
+from packets import UDP, Raw, in_ipv4, inner
+
+LEFT = "--6rd-prefix fd12:3456:7800::/40 --6rd-relay-prefix 10.0.0.0/8"
+RIGHT = "--6rd-prefix fd00:db8:0:ab00::/56 --6rd-relay-prefix 192.168.1.0/24"
+
+
+@pytest.fixture(scope="module")
+def hosts(shared_lab):
+    host, left, right = (shared_lab.namespace(name) for name in ("host", "left", "right"))
+    shared_lab.veth(host, "left", left, "eth0")
+    shared_lab.veth(host, "right", right, "eth0")
+    host.ip("addr add 10.0.0.1/8 dev left", "addr add 192.168.1.1/24 dev right")
+    left.ip("addr add 10.0.0.2/8 dev eth0")
+    right.ip("addr add 192.168.1.2/24 dev eth0")
+    shared_lab.tund(left, f"--local 10.0.0.2 {LEFT}")
+    return host, left, right
+
+
+@pytest.fixture(scope="module", params=["domain and domain", "domain and point to point"])
+def tunnels(shared_lab, hosts, request):
+    """((peer, its address, the host's address, the host's tund) of each tunnel)"""
+    host, left, right = hosts
+    tund0 = shared_lab.tund(host, f"--local 10.0.0.1 {LEFT}", name="tund0")
+    if request.param == "domain and domain":
+        tund1 = shared_lab.tund(host, f"--local 192.168.1.1 {RIGHT}", name="tund1")
+        other = shared_lab.tund(right, f"--local 192.168.1.2 {RIGHT}")
+        far, near = "fd00:db8:0:ab02::1", "fd00:db8:0:ab01::1"
+    else:
+        address = "--address 2001:db8:77::"
+        tund1 = shared_lab.tund(host, f"--local 192.168.1.1 --remote 192.168.1.2 {address}1/64", name="tund1")
+        other = shared_lab.tund(right, f"--local 192.168.1.2 --remote 192.168.1.1 {address}2/64")
+        far, near = "2001:db8:77::2", "2001:db8:77::1"
+    yield (left, "fd12:3456:7800:2::1", "fd12:3456:7800:1::1", tund0), (right, far, near, tund1)
+    for tund in (tund0, tund1, other):
+        tund.stop()
+
+
+@pytest.mark.parametrize("side", [0, 1], ids=["left", "right"])
+def test_both_ways(hosts, tunnels, side):
+    host = hosts[0]
+    peer, far, near, _ = tunnels[side]
+    assert host.ping(far) and peer.ping(near)
+    assert traffic.tcp(host, peer, far, size=1 << 20) and traffic.tcp(peer, host, near, size=1 << 20)
+    assert traffic.udp(host, peer, far, count=100) and traffic.udp(peer, host, near, count=100)
+
+
+def test_neither_hears_the_other(hosts, tunnels):
+    """What belongs to one tunnel is not even a drop of the other one."""
+    host = hosts[0]
+    (_, far0, _, tund0), (_, far1, _, tund1) = tunnels
+    for far, own, other in ((far0, tund0, tund1), (far1, tund1, tund0)):
+        before = own.counters(), other.counters()
+        assert host.ping(far, count=4)
+        rises = [tund.counters() - earlier for tund, earlier in zip((own, other), before)]
+        for rise in rises:
+            del rise["uplink.multicast-destination"]
+        assert rises[0]["downlink.packets"] >= 4 and not any(name.startswith("downlink") for name in rises[1])
+
+
+def test_one_ends_and_the_other_goes_on(lab):
+    host, left, right = lab.namespace("host"), lab.namespace("left"), lab.namespace("right")
+    lab.veth(host, "left", left, "eth0")
+    lab.veth(host, "right", right, "eth0")
+    host.ip("addr add 10.0.0.1/8 dev left", "addr add 192.168.1.1/24 dev right")
+    left.ip("addr add 10.0.0.2/8 dev eth0")
+    right.ip("addr add 192.168.1.2/24 dev eth0")
+    lab.tund(left, LEFT), lab.tund(right, RIGHT)
+    tund0 = lab.tund(host, f"--local 10.0.0.1 {LEFT}", name="tund0")
+    lab.tund(host, f"--local 192.168.1.1 {RIGHT}", name="tund1")
+    tund0.stop()
+    assert host.ping("fd00:db8:0:ab02::1", count=2) and not host.ping("fd12:3456:7800:2::1", options="-W 1")
+    lab.tund(host, f"--local 10.0.0.1 {LEFT}", name="tund0")
+    assert host.ping("fd12:3456:7800:2::1", count=2)
+
+
+@pytest.mark.parametrize("device, hears", [("left", True), ("right", False)])
+def test_dev_binds_to_one_interface(lab, device, hears):
+    """A packet for the tunnel's address that comes in by another interface than --dev is not its own."""
+    host, left, right = lab.namespace("host"), lab.namespace("left"), lab.namespace("right")
+    lab.veth(host, "left", left, "eth0")
+    lab.veth(host, "right", right, "eth0")
+    host.ip("addr add 10.0.0.1/8 dev left", "addr add 192.168.1.1/24 dev right")
+    tund = lab.tund(host, f"--local 10.0.0.1 --dev {device} {LEFT}")
+    tun = lab.packet_socket(host, "tund0")
+    mac = host.run("cat /sys/class/net/left/address").stdout.strip()
+    packet = inner(payload=UDP(sport=1, dport=9) / Raw(b"hears"))
+    lab.packet_socket(left, "eth0", mac).send(in_ipv4(packet))
+    arrived = tun.receive(1, timeout=5 if hears else 0.5)
+    assert arrived == ([bytes(packet)] if hears else [])
+    assert tund.counters()["downlink.packets"] == hears

@@ -1,0 +1,81 @@
+"""Several workers: every packet once, and a flow in its order, whoever carries it.
+
+    far end ------ eth0 host, tund0 (4 queues) --- packet socket
+    24 flows of numbered packets, from either end
+"""
+
+from collections import defaultdict
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+
+import traffic
+from packets import DOMAIN, HERE, IP, THERE, UDP, IPv6, Raw, in_ipv4, inner
+from wire import HostOnAWire
+
+FLOWS, PACKETS = 24, 100
+
+
+@pytest.fixture(scope="module", params=[1, 2, 4], ids=lambda count: f"{count} workers")
+def host(shared_lab, request):
+    made = HostOnAWire(shared_lab, f"{DOMAIN} --workers {request.param}")
+    made.host.run(["nft", "add chain ip6 quiet input { type filter hook input priority 0; };"
+                          " add rule ip6 quiet input udp dport 9 drop"])  # fmt: skip
+    return made
+
+
+def flow_packet(source: str, destination: str, flow: int, number: int) -> bytes:
+    return bytes(inner(source, destination, UDP(sport=20000 + flow, dport=9) / Raw(number.to_bytes(4, "big") * 25)))
+
+
+def assert_each_once(arrived: list[bytes], sent: list[list[bytes]]):
+    """`sent`: the packets of each flow in their order."""
+    flows = defaultdict(list)
+    for packet in arrived:
+        flows[IPv6(packet)[UDP].sport - 20000].append(packet)
+    for flow, packets in enumerate(sent):
+        assert sorted(flows[flow]) == sorted(packets), f"flow {flow}: lost or doubled"
+        assert flows[flow] == packets, f"flow {flow}: out of order"
+
+
+def carry(send, receive, packets: list[list[bytes]]) -> list[bytes]:
+    """The flows side by side, in steps that no queue is too short for. At the end it waits in vain for doubles."""
+    arrived = []
+    for start in range(0, PACKETS, 5):
+        step = [packet for number in range(start, start + 5) for packet in (flow[number] for flow in packets)]
+        send(step)
+        arrived += receive(len(step), 5)
+    return arrived + receive(1, 0.3)
+
+
+def test_to_the_host(host):
+    packets = [[flow_packet(THERE, HERE, flow, number) for number in range(PACKETS)] for flow in range(FLOWS)]
+    host.wire.drain(), host.tun.drain()
+    assert_each_once(carry(lambda step: host.wire.send(*map(in_ipv4, step)), host.tun.receive, packets), packets)
+
+
+def test_to_the_wire(host):
+    packets = [[flow_packet(HERE, THERE, flow, number) for number in range(PACKETS)] for flow in range(FLOWS)]
+    host.wire.drain(), host.tun.drain()
+    arrived = carry(lambda step: host.tun.send(*step), host.wire.receive, packets)
+    assert_each_once([bytes(IP(packet).payload) for packet in arrived], packets)
+
+
+def test_counters_are_those_of_all_workers(host):
+    packets = [flow_packet(THERE, HERE, flow, 0) for flow in range(64)]
+    host.tun.drain()
+    before = host.tund.counters()
+    host.wire.send(*map(in_ipv4, packets))
+    assert len(host.tun.receive(64)) == 64
+    host.settle()
+    assert host.tund.counters()["downlink.packets"] == before["downlink.packets"] + 64 + 1
+
+
+def test_sixteen_connections_between_two_hosts(lab):
+    a, b = lab.underlay({"a": "10.0.0.1/8", "b": "10.0.0.2/8"})
+    lab.tund(a, f"{DOMAIN} --workers 4"), lab.tund(b, f"{DOMAIN} --workers 4")
+    with ThreadPoolExecutor(16) as pool:
+        pairs = [(a, b, THERE), (b, a, HERE)] * 8
+        streams = list(pool.map(lambda pair: traffic.tcp(*pair, size=1 << 18), pairs))
+        datagrams = list(pool.map(lambda pair: traffic.udp(*pair, count=60), pairs))
+    assert all(streams) and all(datagrams)
