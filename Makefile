@@ -76,7 +76,7 @@ test-netns: ## namespace tests only; ARGS goes to pytest (root)
 	@$(call root,it makes network namespaces)
 	@$(call require,$(BUILD_PACKAGES) $(TEST_PACKAGES))
 	@$(MAKE) --no-print-directory build
-	@$(PYTHON) -m pytest -p no:cacheprovider netns-tests $(ARGS)
+	@CC=$(dir $(SWIFT))clang $(PYTHON) -m pytest -p no:cacheprovider netns-tests $(ARGS)
 
 .PHONY: bench
 bench: ## throughput in namespaces beside the plain wire (root)

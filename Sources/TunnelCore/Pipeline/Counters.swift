@@ -8,7 +8,7 @@ public struct Counters: Sendable {
     @usableFromInline var drops = InlineArray<32, UInt64>(repeating: 0)
 
     public init() {
-        precondition(DropReason.allCases.count <= 32)
+        precondition(DropReason.count <= 32)
     }
 
     @inlinable
@@ -18,7 +18,7 @@ public struct Counters: Sendable {
     public subscript(reason: DropReason) -> UInt64 { drops[Int(reason.rawValue)] }
 
     /// Every number in a fixed order, for publishing and adding up: the four totals, then the drops by raw value.
-    public static var fieldCount: Int { 4 + DropReason.allCases.count }
+    @inlinable public static var fieldCount: Int { 4 + DropReason.count }
     @inlinable
     public subscript(field index: Int) -> UInt64 {
         get {

@@ -33,6 +33,9 @@ public enum DropReason: UInt8, CaseIterable, Sendable {
     case downlinkECN
     case downlinkUnfinishedOversized
 
+    /// `allCases.count`, without making the array.
+    @inlinable public static var count: Int { Int(DropReason.downlinkUnfinishedOversized.rawValue) + 1 }
+
     /// How it is shown: `uplink.` or `downlink.` and a name that never changes, and what it means.
     public var entry: (name: StaticString, text: StaticString) {
         switch self {
