@@ -30,6 +30,8 @@ public protocol PacketEngine: ~Copyable {
 
     /// By the thread that will call `turn`, once.
     mutating func start() throws(SystemError)
+    /// By the same thread, when it will not call `turn` again: everything under way ends, and the TUN is let go of.
+    mutating func finish()
     /// Submits what is queued, waits until something happens and reports it.
     mutating func turn(_ sink: inout some PacketSink & ~Copyable) throws(SystemError) -> EngineState
 

@@ -41,6 +41,30 @@ struct Ring: ~Copyable, @unchecked Sendable {
         if unsafe tund_enable_rings(ring) < 0 { throw SystemError("io_uring_register(ENABLE_RINGS)") }
     }
 
+    /// Ends every request, waits until the last one is gone and lets go of the registered descriptors. Without it the kernel
+    /// tears the ring down some time after the process, and keeps what it uses open until then: the TUN would still exist
+    /// when a successor wants its name. By the thread that used the ring.
+    func quiesce() {
+        let cancel: UInt64 = .max
+        let entry = unsafe next()
+        unsafe io_uring_prep_cancel64(entry, 0, Int32(IORING_ASYNC_CANCEL_ANY | IORING_ASYNC_CANCEL_ALL))
+        unsafe entry.pointee.user_data = cancel
+        // Everything else that is cancelled completes before the cancellation reports, or soon after in task work.
+        var isCancelled = false
+        for _ in 0..<16 {
+            var moment = __kernel_timespec(tv_sec: 0, tv_nsec: 1_000_000)
+            var first: UnsafeMutablePointer<io_uring_cqe>?
+            _ = unsafe io_uring_submit_and_wait_timeout(ring, &first, 1, &moment, nil)
+            var taken = 0
+            while let completion = takeCompletion() {
+                taken += 1
+                if completion.userData == cancel { isCancelled = true }
+            }
+            if isCancelled && taken == 0 { break }
+        }
+        unsafe io_uring_unregister_files(ring)
+    }
+
     /// Whether the running kernel knows an operation.
     func supports(_ operation: UInt8) -> Bool {
         guard let probe = unsafe io_uring_get_probe_ring(ring) else { return false }

@@ -14,13 +14,23 @@ public struct TunDevice: ~Copyable, Sendable {
     ///
     /// /dev/net/tun is often open to everybody, and a device with several queues takes a further one from anybody unless it
     /// has an owner. So the owner is set before the link can come up: others get EPERM.
-    /// - Throws: EBUSY when the first queue finds the name taken, EPERM without CAP_NET_ADMIN.
+    /// - Throws: EBUSY when the first queue finds the name taken, and still taken a second later: the device of a process that
+    ///   was killed goes some time after it. EPERM without CAP_NET_ADMIN.
     public static func open(_ name: String, isFirst: Bool, nonBlocking: Bool) throws(SystemError) -> TunDevice {
-        let device = try TunDevice(named: name, flags: flags | (isFirst ? IFF_TUN_EXCL : 0), nonBlocking: nonBlocking)
-        if isFirst {
-            try check("ioctl(TUNSETOWNER)", tund_ioctl_value(device.descriptor.rawValue, tund_TUNSETOWNER, UInt(geteuid())))
+        if !isFirst { return try TunDevice(named: name, flags: flags, nonBlocking: nonBlocking) }
+        var patience = 50
+        while true {
+            do throws(SystemError) {
+                let device = try TunDevice(named: name, flags: flags | IFF_TUN_EXCL, nonBlocking: nonBlocking)
+                let owner = UInt(geteuid())
+                try check("ioctl(TUNSETOWNER)", tund_ioctl_value(device.descriptor.rawValue, tund_TUNSETOWNER, owner))
+                return device
+            } catch {
+                if error.code != EBUSY || patience == 0 { throw error }
+                patience -= 1
+                usleep(20_000)
+            }
         }
-        return device
     }
 
     private init(named name: String, flags: Int32, nonBlocking: Bool) throws(SystemError) {

@@ -115,6 +115,8 @@ public struct UringEngine<Link: Underlay & ~Copyable>: PacketEngine, ~Copyable, 
         unsafe finish(entry, .wakeUp)
     }
 
+    public mutating func finish() { ring.quiesce() }
+
     // MARK: A turn
 
     public mutating func turn(_ sink: inout some PacketSink & ~Copyable) throws(SystemError) -> EngineState {

@@ -19,6 +19,6 @@ public enum FlowHash {
     /// Which of `count` things the hash picks; `count` must not be 0.
     @inlinable
     public static func pick(_ hash: UInt32, of count: Int) -> Int {
-        Int(truncatingIfNeeded: UInt64(hash) &* UInt64(truncatingIfNeeded: count) >> 32)
+        Int(truncatingIfNeeded: (UInt64(hash) &* UInt64(truncatingIfNeeded: count)) >> 32)
     }
 }

@@ -28,7 +28,10 @@ struct Worker<Engine: PacketEngine & ~Copyable>: ~Copyable {
 
     /// Until the engine is woken up, or cannot go on.
     mutating func run() -> WorkerExit {
-        defer { page.publish(traffic.counters) }
+        defer {
+            engine.finish()
+            page.publish(traffic.counters)
+        }
         do throws(SystemError) {
             try engine.start()
             while true {
