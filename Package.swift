@@ -40,7 +40,8 @@ let package = Package(
         ),
 
         .testTarget(name: "TunnelCoreTests", dependencies: ["TunnelCore"], swiftSettings: strict),
-        .testTarget(name: "RingIOTests", dependencies: ["RingIO", "CLinux"], swiftSettings: strict),
-        .testTarget(name: "TundTests", dependencies: ["tund", "TunnelCore"], swiftSettings: strict),
+        .testTarget(name: "RingIOTests", dependencies: ["RingIO", "CLinux", "CLiburing"], swiftSettings: strict),
+        .testTarget(name: "TundTests",
+            dependencies: ["tund", "TunnelCore", "RingIO", .product(name: "ArgumentParser", package: "swift-argument-parser")], swiftSettings: strict),
     ]
 )

@@ -1,0 +1,54 @@
+import RingIO
+import Testing
+import TunnelCore
+
+@testable import tund
+
+@Suite struct ParsingTests {
+    @Test(arguments: [
+        ("inherit", OuterField.inherit), ("1", .fixed(1)), ("255", .fixed(255)),
+        ("0", nil), ("256", nil), ("-1", nil), ("", nil), ("Inherit", nil), ("64 ", nil),
+    ])
+    func ttl(text: String, expected: OuterField?) { #expect((try? Parse.ttl(text)) == expected) }
+
+    @Test(arguments: [
+        ("inherit", OuterField.inherit), ("0", .fixed(0)), ("255", .fixed(255)), ("0x10", .fixed(16)), ("0xff", .fixed(255)),
+        ("256", nil), ("0x100", nil), ("0x", nil), ("x10", nil), ("", nil),
+    ])
+    func tos(text: String, expected: OuterField?) { #expect((try? Parse.tos(text)) == expected) }
+
+    @Test(arguments: [
+        ("auto", MTUChoice.automatic), ("1280", .bytes(1280)), ("65515", .bytes(65515)),
+        ("1279", nil), ("65516", nil), ("", nil), ("1500.0", nil),
+    ])
+    func mtu(text: String, expected: MTUChoice?) { #expect((try? Parse.mtu(text)) == expected) }
+
+    @Test(arguments: [
+        ("auto", AddressChoice.automatic), ("none", AddressChoice.none),
+        ("fd00::1/64", .fixed(IPv6Address(high: 0xFD00 << 48, low: 1), prefixLength: 64)),
+        ("fd00::1", nil), ("fd00::1/0", nil), ("fd00::1/129", nil), ("ff02::1/64", nil), ("::/64", nil), ("::1/128", nil),
+        ("10.0.0.1/8", nil), ("", nil),
+    ])
+    func address(text: String, expected: AddressChoice?) { #expect((try? Parse.address(text)) == expected) }
+
+    @Test(arguments: [
+        ("10.0.0.1", true), ("0.0.0.0", false), ("127.0.0.1", false), ("224.0.0.1", false), ("255.255.255.255", false),
+        ("240.0.0.1", false), ("10.0.0", false), ("host", false), ("::1", false),
+    ])
+    func host(text: String, isHost: Bool) { #expect(((try? Parse.ipv4Host(text)) != nil) == isHost) }
+
+    @Test(arguments: [
+        ("2001:db8::/32=192.0.2.1", true), ("2001:db8::/32", false), ("2001:db8::1/32=192.0.2.1", false),
+        ("2001:db8::/32=192.0.2.1=1", false), ("2001:db8::/32=", false), ("=192.0.2.1", false), ("2001:db8::/32=224.0.0.1", false),
+    ])
+    func route(text: String, isRoute: Bool) { #expect(((try? Parse.route(text)) != nil) == isRoute) }
+
+    @Test(arguments: [
+        ("tund0", true), ("a", true), ("fifteen-bytes-x", true), ("sixteen-bytes-xx", false), ("", false), ("a/b", false),
+        ("a b", false), ("tund%d", false), ("a:1", false), (".", false), ("..", false), ("tab\t", false),
+    ])
+    func interface(text: String, isName: Bool) { #expect(((try? Parse.interface(text)) != nil) == isName) }
+
+    @Test(arguments: [("auto", WorkerChoice.automatic), ("1", .fixed(1)), ("64", .fixed(64)), ("0", nil), ("65", nil), ("two", nil)])
+    func workers(text: String, expected: WorkerChoice?) { #expect((try? Parse.workers(text)) == expected) }
+}
