@@ -41,7 +41,9 @@ let package = Package(
 
         .testTarget(name: "TunnelCoreTests", dependencies: ["TunnelCore"], swiftSettings: strict),
         .testTarget(name: "RingIOTests", dependencies: ["RingIO", "CLinux", "CLiburing"], swiftSettings: strict),
-        .testTarget(name: "TundTests",
-            dependencies: ["tund", "TunnelCore", "RingIO", .product(name: "ArgumentParser", package: "swift-argument-parser")], swiftSettings: strict),
+        .testTarget(
+            name: "TundTests",
+            dependencies: ["tund", "TunnelCore", "RingIO", .product(name: "ArgumentParser", package: "swift-argument-parser")],
+            swiftSettings: strict),
     ]
 )

@@ -35,7 +35,9 @@ import Testing
     }
 
     /// An IPv4 header of `headerLength` bytes and an IPv6 packet with random addresses.
-    static func packet(headerLength: Int, nextHeader: UInt8, innerLength: Int, _ random: inout some RandomNumberGenerator) -> [UInt8] {
+    static func packet(headerLength: Int, nextHeader: UInt8, innerLength: Int, _ random: inout some RandomNumberGenerator)
+        -> [UInt8]
+    {
         var packet = [UInt8](repeating: 0, count: headerLength + max(innerLength, 8))
         packet[0] = 0x40 | UInt8(headerLength / 4)
         for index in headerLength..<packet.count { packet[index] = .random(in: 0...255, using: &random) }

@@ -39,7 +39,8 @@ import TunnelCore
 
     @Test(arguments: [
         ("2001:db8::/32=192.0.2.1", true), ("2001:db8::/32", false), ("2001:db8::1/32=192.0.2.1", false),
-        ("2001:db8::/32=192.0.2.1=1", false), ("2001:db8::/32=", false), ("=192.0.2.1", false), ("2001:db8::/32=224.0.0.1", false),
+        ("2001:db8::/32=192.0.2.1=1", false), ("2001:db8::/32=", false), ("=192.0.2.1", false),
+        ("2001:db8::/32=224.0.0.1", false),
     ])
     func route(text: String, isRoute: Bool) { #expect(((try? Parse.route(text)) != nil) == isRoute) }
 
@@ -49,6 +50,8 @@ import TunnelCore
     ])
     func interface(text: String, isName: Bool) { #expect(((try? Parse.interface(text)) != nil) == isName) }
 
-    @Test(arguments: [("auto", WorkerChoice.automatic), ("1", .fixed(1)), ("64", .fixed(64)), ("0", nil), ("65", nil), ("two", nil)])
+    @Test(arguments: [
+        ("auto", WorkerChoice.automatic), ("1", .fixed(1)), ("64", .fixed(64)), ("0", nil), ("65", nil), ("two", nil),
+    ])
     func workers(text: String, expected: WorkerChoice?) { #expect((try? Parse.workers(text)) == expected) }
 }
