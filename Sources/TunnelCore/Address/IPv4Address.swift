@@ -62,7 +62,7 @@ extension IPv4Address: LosslessStringConvertible {
 // What an address may be used for (IANA IPv4 special-purpose registry; RFC 6890).
 extension IPv4Address {
     /// Could be the address of one host on a link or the Internet: not 0/8, 127/8, 224/4 (multicast) or 240/4 (reserved,
-    /// with 255.255.255.255). RFC 3964 section 5.2 wants all four refused as tunnel endpoints; private ranges are not
+    /// with 255.255.255.255). RFC 3964 section 5.3.1 wants all four refused as tunnel endpoints; private ranges are not
     /// judged here.
     @inlinable
     public var isUnicastHost: Bool {
