@@ -16,6 +16,7 @@ from __future__ import annotations
 import atexit
 import contextlib
 import ctypes
+import errno
 import os
 import re
 import shlex
@@ -169,11 +170,15 @@ class PacketSocket:
         return self.receive(1 << 30, timeout=0)
 
     def _next(self, end: float) -> bytes | None:
-        self._socket.settimeout(max(0.0, end - time.monotonic()))
-        try:
-            return self._socket.recv(1 << 17)
-        except (TimeoutError, BlockingIOError):
-            return None
+        while True:
+            self._socket.settimeout(max(0.0, end - time.monotonic()))
+            try:
+                return self._socket.recv(1 << 17)
+            except (TimeoutError, BlockingIOError):
+                return None
+            except OSError as error:
+                if error.errno != errno.ENETDOWN:  # said once whenever the interface goes down
+                    raise
 
     def close(self) -> None:
         self._socket.close()
@@ -228,7 +233,8 @@ class Process:
         return self._popen.poll() is not None and not any(reader.is_alive() for reader in self._readers)
 
     def transcript(self) -> str:
-        lines = [f"$ {shlex.join(self.argv)}", *(f"out: {line}" for line in self.out)]
+        """The command line, the end of its output, and how it ended."""
+        lines = [f"$ {shlex.join(self.argv)}", *(f"out: {line}" for line in self.out[-20:])]
         return "\n".join([*lines, *(f"err: {line}" for line in self.err), f"exit: {self._popen.poll()}"])
 
     @property

@@ -25,7 +25,7 @@ MODES = {
     "domain": DOMAIN,
     "relays": f"{DOMAIN} --relay {RELAY} --relay {DISTANT_RELAY}",
     "route": f"{DOMAIN} --route 2001:db8:5::/48=10.0.0.5 --route 2001:db8:6::/48=192.0.2.6",
-    "local prefix": f"{DOMAIN} --local-prefix 2001:db8:7::/48",
+    "local prefix": f"{DOMAIN} --local-prefix 2001:db8:7::/48 --relay {RELAY}",
     "border relay": f"{DOMAIN} --border-relay",
     "remote": f"--remote {PEER}",
 }
@@ -163,9 +163,9 @@ DOMAIN_DROPS = [
       [OUTSIDE, "2002:a00:2::1", "fd12:3456:7900::2", "fd12:3456:77ff::2", "fd11::1"]],
     # Inner destination
     *[(f"inner destination {destination}", "inner-destination-invalid", in_ipv4(inner(THERE, destination))) for destination in
-      ["ff02::1", "ff05::2", "ff0e::1", "fe80::1", "fe80::a00:1"]],
+      ["ff02::1", "ff05::2", "ff0e::1", "fe80::1", "fe80::a00:1", "::", "::1", "::10.0.0.1", "::ffff:10.0.0.1"]],
     *[(f"inner destination {destination}", "inner-destination-foreign", in_ipv4(inner(THERE, destination))) for destination in
-      [OTHERS, THERE, "fd12:3456:7800:2::2", "fd12:3456:7800::1", OUTSIDE, "2002:a00:1::1", "::1", "::", "::ffff:10.0.0.1"]],
+      [OTHERS, THERE, "fd12:3456:7800:2::2", "fd12:3456:7800::1", OUTSIDE, "2002:a00:1::1"]],
     # ECN
     ("outer CE, inner Not-ECT", "ecn", in_ipv4(tos=3)),
     ("outer CE with DSCP, inner Not-ECT", "ecn", in_ipv4(tos=0xBB)),
@@ -209,7 +209,10 @@ DROP = {
     ],
     "local prefix": [
         ("to beside the local prefix", "inner-destination-foreign", in_ipv4(inner(THERE, "2001:db8:8::1"))),
-        ("from the local prefix", "inner-source-unauthorized", in_ipv4(inner("2001:db8:7::1"))),
+        ("from the local prefix, by a host", "inner-source-spoofed", in_ipv4(inner("2001:db8:7::1"))),
+        ("from the local prefix, by the relay", "inner-source-spoofed", in_ipv4(inner("2001:db8:7::1"), RELAY)),
+        ("from the local prefix to the local prefix", "inner-source-spoofed",
+         in_ipv4(inner("2001:db8:7::1", "2001:db8:7::2"), RELAY)),
     ],
     "border relay": [
         ("to another host of the domain", "inner-destination-foreign", in_ipv4(inner(THERE, OTHERS))),
@@ -217,7 +220,8 @@ DROP = {
         ("from outside to outside", "inner-source-unauthorized", in_ipv4(inner(OUTSIDE, "2001:db8::1"))),
         ("spoofed, out of the domain", "inner-source-spoofed", in_ipv4(inner(OTHERS, OUTSIDE))),
         ("out of the domain from beyond R/m", "outer-source-unknown", in_ipv4(inner(THERE, OUTSIDE), "192.0.2.7")),
-        ("to all nodes", "inner-destination-invalid", in_ipv4(inner(THERE, "ff0e::1"))),
+        *[(f"to {destination}", "inner-destination-invalid", in_ipv4(inner(THERE, destination))) for destination in
+          ["ff0e::1", "fe80::1", "::", "::1", "::192.0.2.1", "::ffff:192.0.2.1"]],
         ("nested, out of the domain", "nested-tunnel", in_ipv4(inner(THERE, OUTSIDE, nh=4))),
     ],
     "remote": [

@@ -7,6 +7,7 @@
 
 import json
 import re
+import time
 
 import pytest
 
@@ -46,7 +47,8 @@ ADDRESSES = [
     ("local address by --dev", "--dev eth1", ["2002:c0a8:701::1/16"]),
     ("point to point", "--local 10.0.0.1 --remote 10.0.0.2", ["fe80::a00:1/64"]),
     ("point to point, none", "--local 10.0.0.1 --remote 10.0.0.2 --address none", []),
-    ("point to point, given", "--local 10.0.0.1 --remote 10.0.0.2 --address 2001:db8::1/64", ["2001:db8::1/64"]),
+    ("point to point, given", "--local 10.0.0.1 --remote 10.0.0.2 --address 2001:db8::1/64",
+     ["2001:db8::1/64", "fe80::a00:1/64"]),
 ]
 
 
@@ -132,10 +134,14 @@ def test_forwarding_is_left_alone_and_warned_about(host, lab, forwarding):
     assert warned == (not forwarding), tund.transcript()
 
 
+@pytest.mark.parametrize("pause", [0, 1], ids=["at once", "later"])
 @pytest.mark.parametrize("end", ["stopped", "killed"])
-def test_starts_again(host, lab, end):
-    """What an earlier run may have left behind, above all its unreachable routes, is no obstacle."""
-    first = lab.tund(host, f"--local 10.0.0.1 {FD} --local-prefix 2001:db8:1::/48")
+def test_starts_again(host, lab, end, pause):
+    """What an earlier run may have left behind is no obstacle: its unreachable routes after a kill, and its interface, which
+    the kernel takes down some milliseconds after the process has gone."""
+    options = f"--local 10.0.0.1 {FD} --local-prefix 2001:db8:1::/48"
+    first = lab.tund(host, options)
     first.stop() if end == "stopped" else first.kill()
-    lab.tund(host, f"--local 10.0.0.1 {FD} --local-prefix 2001:db8:1::/48")
+    time.sleep(pause)
+    lab.tund(host, options)
     assert addresses(host) == ["fd12:3456:7800:1::1/40"]
