@@ -20,3 +20,25 @@ extension IPv6Address {
         self.init(high: UInt64(truncatingIfNeeded: number >> 64), low: UInt64(truncatingIfNeeded: number))
     }
 }
+
+// SAFETY: bytes have no padding, so all of their memory holds values.
+extension [UInt8] {
+    /// The bytes as the views take them.
+    var raw: RawSpan {
+        @_lifetime(borrow self) get { unsafe span.bytes }
+    }
+
+    /// Lends the bytes to what writes packets.
+    mutating func withMutableRaw<Result>(_ body: (inout MutableRawSpan) -> Result) -> Result {
+        var span = mutableSpan
+        var raw = unsafe span.mutableBytes
+        return body(&raw)
+    }
+}
+
+/// What `emit` leaves of `count` bytes that were all `fill` before.
+func written(_ count: Int, over fill: UInt8, by emit: (inout MutableRawSpan) -> Void) -> [UInt8] {
+    var bytes = [UInt8](repeating: fill, count: count)
+    bytes.withMutableRaw(emit)
+    return bytes
+}
