@@ -51,7 +51,8 @@ import TunnelCore
         var random = SeededGenerator(seed: 7)
         for _ in 0..<400 {
             let bytes = random.bytes(Int.random(in: 0...200, using: &random))
-            let cuts = (0..<Int.random(in: 0...6, using: &random)).map { _ in Int.random(in: 0...bytes.count, using: &random) }.sorted()
+            let cuts = (0..<Int.random(in: 0...6, using: &random)).map { _ in Int.random(in: 0...bytes.count, using: &random) }
+                .sorted()
             var sum = InternetChecksum()
             for (start, end) in zip([0] + cuts, cuts + [bytes.count]) { sum.add(bytes.raw.extracting(start..<end)) }
             let expected = NaiveChecksum.sum(bytes)
@@ -111,7 +112,9 @@ import TunnelCore
         var testDescription: String { "\(name), \(bytes.count) bytes" }
 
         init(_ name: String, _ protocolNumber: UInt8, _ start: Int, _ field: Int, _ bytes: String) {
-            (self.name, self.protocolNumber, self.start, self.field, self.bytes) = (name, protocolNumber, start, field, hex(bytes))
+            (self.name, self.protocolNumber, self.start, self.field, self.bytes) = (
+                name, protocolNumber, start, field, hex(bytes)
+            )
         }
     }
 
@@ -123,7 +126,8 @@ import TunnelCore
     static let packets = [
         Packet("TCP over IPv6", 6, 40, 16, "6000000000140640 \(addresses6) 040001bb000000050000000650100200 806d0000"),
         Packet("TCP over IPv6", 6, 40, 16, "6000000000150640 \(addresses6) 040001bb000000050000000650100200 756c0000 0b"),
-        Packet("TCP over IPv6", 6, 40, 16, "60000000001b0640 \(addresses6) 040001bb000000050000000650100200 96f60000 0b30557a9fc4e9"),
+        Packet(
+            "TCP over IPv6", 6, 40, 16, "60000000001b0640 \(addresses6) 040001bb000000050000000650100200 96f60000 0b30557a9fc4e9"),
         Packet("TCP over IPv6", 6, 40, 16, "60000000003c0640 \(addresses6) 040001bb000000050000000650100200 ae8f0000 \(forty)"),
         Packet("UDP over IPv6", 17, 40, 6, "6000000000081140 \(addresses6) 040000350008d407"),
         Packet("UDP over IPv6", 17, 40, 6, "6000000000091140 \(addresses6) 040000350009c905 0b"),
@@ -137,7 +141,8 @@ import TunnelCore
         Packet(
             "TCP over IPv4", 6, 20, 16, "450000280001000040068e93c0000201c6336407 040001bb000000050000000650100200 bbd20000"),
         Packet(
-            "TCP over IPv4", 6, 20, 16, "4500002f0001000040068e8cc0000201c6336407 040001bb000000050000000650100200 d25b0000 0b30557a9fc4e9"),
+            "TCP over IPv4", 6, 20, 16,
+            "4500002f0001000040068e8cc0000201c6336407 040001bb000000050000000650100200 d25b0000 0b30557a9fc4e9"),
         Packet("UDP over IPv4", 17, 20, 6, "4500001d0001000040118e93c0000201c6336407 040000350009046b 0b"),
         Packet("UDP over IPv4", 17, 20, 6, "450000440001000040118e6cc0000201c6336407 0400003500303d67 \(forty)"),
     ]
@@ -179,12 +184,14 @@ import TunnelCore
         var random = SeededGenerator(seed: 9)
         for _ in 0..<500 {
             let bytes = random.bytes(32)
-            let length = [0, 1, 0xFFFF, 0x10000, 0x12345, Int.random(in: 0...70000, using: &random)].randomElement(using: &random)!
+            let length = [0, 1, 0xFFFF, 0x10000, 0x12345, Int.random(in: 0...70000, using: &random)].randomElement(
+                using: &random)!
             let number = UInt8.random(in: 0...255, using: &random)
             func half(_ start: Int) -> UInt64 { bytes[start..<start + 8].reduce(0) { $0 << 8 | UInt64($1) } }
             var sum = InternetChecksum()
             sum.addPseudoHeader(
-                source: IPv6Address(high: half(0), low: half(8)), destination: IPv6Address(high: half(16), low: half(24)), length: length,
+                source: IPv6Address(high: half(0), low: half(8)), destination: IPv6Address(high: half(16), low: half(24)),
+                length: length,
                 protocolNumber: number)
             let expected = NaiveChecksum.sum(NaiveChecksum.pseudoHeader(addresses: bytes, length: length, protocolNumber: number))
             if sum.folded != expected { Issue.record("\(bytes) \(length) \(number): \(sum.folded), not \(expected)") }
@@ -208,16 +215,17 @@ import TunnelCore
     }
 
     // ~(~HC + ~m + m'), by hand.
-    @Test(arguments: [
-        // unchanged words leave the checksum
-        (0x1234, 0x0000, 0x0000, 0x1234), (0x1234, 0xABCD, 0xABCD, 0x1234), (0x0000, 0x0001, 0x0001, 0x0000),
-        // one more, one less
-        (0x1234, 0x0000, 0x0001, 0x1233), (0x1234, 0x0001, 0x0000, 0x1235),
-        // across the carry
-        (0x0001, 0x0000, 0x0002, 0xFFFE), (0xFFFE, 0x0002, 0x0000, 0x0001),
-        // 0 and 0xffff are the same number: taking one for the other changes nothing
-        (0x1234, 0x0000, 0xFFFF, 0x1234), (0x1234, 0xFFFF, 0x0000, 0x1234),
-    ] as [(UInt16, UInt16, UInt16, UInt16)])
+    @Test(
+        arguments: [
+            // unchanged words leave the checksum
+            (0x1234, 0x0000, 0x0000, 0x1234), (0x1234, 0xABCD, 0xABCD, 0x1234), (0x0000, 0x0001, 0x0001, 0x0000),
+            // one more, one less
+            (0x1234, 0x0000, 0x0001, 0x1233), (0x1234, 0x0001, 0x0000, 0x1235),
+            // across the carry
+            (0x0001, 0x0000, 0x0002, 0xFFFE), (0xFFFE, 0x0002, 0x0000, 0x0001),
+            // 0 and 0xffff are the same number: taking one for the other changes nothing
+            (0x1234, 0x0000, 0xFFFF, 0x1234), (0x1234, 0xFFFF, 0x0000, 0x1234),
+        ] as [(UInt16, UInt16, UInt16, UInt16)])
     func cornerCases(checksum: UInt16, old: UInt16, new: UInt16, expected: UInt16) {
         #expect(InternetChecksum.updated(checksum, replacing: old, with: new) == expected)
     }

@@ -16,7 +16,8 @@ import TunnelCore
 
     @Test(arguments: [
         // the domain
-        ("2001:db8:64c8:200::1", Owner.embedded), ("2001:db8::", .embedded), ("2001:db8:ffff:ffff:ffff:ffff:ffff:ffff", .embedded),
+        ("2001:db8:64c8:200::1", Owner.embedded), ("2001:db8::", .embedded),
+        ("2001:db8:ffff:ffff:ffff:ffff:ffff:ffff", .embedded),
         // our own prefix
         ("2001:db8:6464:100::", .local), ("2001:db8:6464:100::1", .local), ("2001:db8:6464:1ff:ffff:ffff:ffff:ffff", .local),
         ("2001:db8:6464:ff:ffff:ffff:ffff:ffff", .embedded), ("2001:db8:6464:200::", .embedded),
@@ -42,7 +43,8 @@ import TunnelCore
 
     @Test func withoutADomainThereAreOnlyRoutesAndLocalPrefixes() throws {
         let plan = try AddressPlan(
-            domain: nil, local: v4("192.0.2.1"), localPrefixes: [prefix6("fd00:1::/48")], routes: [(prefix6("::/0"), v4("192.0.2.2"))])
+            domain: nil, local: v4("192.0.2.1"), localPrefixes: [prefix6("fd00:1::/48")],
+            routes: [(prefix6("::/0"), v4("192.0.2.2"))])
         #expect(plan.owner(of: v6("2002:c000:201::1")) == .endpoint(v4("192.0.2.2")))
         #expect(plan.owner(of: v6("fd00:1::1")) == .local)
         #expect(plan.owner(of: v6("::1")) == .invalid)
@@ -65,7 +67,8 @@ import TunnelCore
     }
 
     static let reserved = [
-        "::/128", "::1/128", "::/96", "::192.0.2.0/120", "::ffff:0:0/96", "::ffff:192.0.2.0/120", "fe80::/10", "fe80::/64", "febf::/16",
+        "::/128", "::1/128", "::/96", "::192.0.2.0/120", "::ffff:0:0/96", "::ffff:192.0.2.0/120", "fe80::/10", "fe80::/64",
+        "febf::/16",
         "ff00::/8", "ff02::/16", "ff02::1/128",
     ]
 

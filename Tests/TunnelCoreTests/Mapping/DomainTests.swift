@@ -25,7 +25,8 @@ import TunnelCore
             prefix: "2a01:79c::/30", relayPrefix: "0.0.0.0/0", host: "81.167.4.214", delegated: "2a01:79d:469c:1358::/62",
             source: "Altibox, by ipv6calc: n is no multiple of 4"),
         Vector(
-            prefix: "2a02:58:54::/46", relayPrefix: "185.227.120.0/22", host: "185.227.123.123", delegated: "2a02:58:57:7b00::/56",
+            prefix: "2a02:58:54::/46", relayPrefix: "185.227.120.0/22", host: "185.227.123.123",
+            delegated: "2a02:58:57:7b00::/56",
             source: "Tweak: n > 32, and m = 22"),
         Vector(
             prefix: "2002::/16", relayPrefix: "0.0.0.0/0", host: "172.16.2.2", delegated: "2002:ac10:202::/48",
@@ -168,7 +169,9 @@ import TunnelCore
             if Self.bits(delegated.address.number) != Array(expected) || delegated.length != n + 32 - m {
                 Issue.record("\(prefix) \(relayPrefix): \(member) -> \(delegated)")
             }
-            if domain.host(embeddedIn: delegated.last) != member { Issue.record("\(delegated.last) does not lead back to \(member)") }
+            if domain.host(embeddedIn: delegated.last) != member {
+                Issue.record("\(delegated.last) does not lead back to \(member)")
+            }
         }
     }
 

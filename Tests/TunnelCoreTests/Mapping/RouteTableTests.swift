@@ -65,8 +65,8 @@ import TunnelCore
             case (0, _): address = IPv6Address(number: .max)
             case (1, _): address = .unspecified
             case (2, let other?): (address, length) = (other.address, other.length)  // equal
-            case (3, let other?): (address, length) = (other.address, Int.random(in: other.length...128, using: &random))  // nested
-            case (4, let other?): (address, length) = (other.last, Int.random(in: other.length...128, using: &random))  // at its end
+            case (3, let other?): (address, length) = (other.address, .random(in: other.length...128, using: &random))  // nested
+            case (4, let other?): (address, length) = (other.last, .random(in: other.length...128, using: &random))  // at its end
             case (5, let other?):  // adjacent
                 (address, length) = (IPv6Address(number: other.last.number &+ 1), other.length)
             default: break

@@ -8,7 +8,8 @@ import TunnelCore
 
     /// A packet with a transport at its end, its checksum as wanted; `extensions` are whole headers, each naming the next.
     private static func packet(
-        from source: String, to destination: String, next: UInt8, extensions: [UInt8], transport: [UInt8], number: UInt8, at offset: Int,
+        from source: String, to destination: String, next: UInt8, extensions: [UInt8], transport: [UInt8], number: UInt8,
+        at offset: Int,
         _ field: Field
     ) -> [UInt8] {
         var transport = transport
@@ -28,18 +29,22 @@ import TunnelCore
         from source: String = peer, to destination: String = us, next: UInt8 = 17, extensions: [UInt8] = [], payload: [UInt8],
         _ field: Field = .unfinished
     ) -> [UInt8] {
-        let header = Packets.bytes(53 as UInt16) + Packets.bytes(5353 as UInt16) + Packets.bytes(UInt16(8 + payload.count)) + [0, 0]
+        let header =
+            Packets.bytes(53 as UInt16) + Packets.bytes(5353 as UInt16) + Packets.bytes(UInt16(8 + payload.count)) + [0, 0]
         return packet(
-            from: source, to: destination, next: next, extensions: extensions, transport: header + payload, number: 17, at: 6, field)
+            from: source, to: destination, next: next, extensions: extensions, transport: header + payload, number: 17, at: 6,
+            field)
     }
 
     static func tcp(
         from source: String = peer, to destination: String = us, next: UInt8 = 6, extensions: [UInt8] = [], options: [UInt8] = [],
         flags: UInt8 = 0x10, payload: [UInt8], _ field: Field = .unfinished
     ) -> [UInt8] {
-        let header = hex("c35001bb 00000001 00000002") + [UInt8((20 + options.count) / 4) << 4, flags] + hex("0200 0000 0000") + options
+        let header =
+            hex("c35001bb 00000001 00000002") + [UInt8((20 + options.count) / 4) << 4, flags] + hex("0200 0000 0000") + options
         return packet(
-            from: source, to: destination, next: next, extensions: extensions, transport: header + payload, number: 6, at: 16, field)
+            from: source, to: destination, next: next, extensions: extensions, transport: header + payload, number: 6, at: 16,
+            field)
     }
 
     static func zeros(_ count: Int) -> [UInt8] { Array(repeating: 0, count: count) }
@@ -129,7 +134,8 @@ import TunnelCore
             header: finish(at: 48, 16)),
         Row(
             name: "UDP behind two headers",
-            packet: udp(next: 0, extensions: Packets.extensionHeader(next: 60) + Packets.extensionHeader(next: 17), payload: zeros(3)),
+            packet: udp(
+                next: 0, extensions: Packets.extensionHeader(next: 60) + Packets.extensionHeader(next: 17), payload: zeros(3)),
             header: finish(at: 56, 6)),
         Row(
             name: "TCP behind a routing header that is done",
@@ -142,31 +148,44 @@ import TunnelCore
     static let merged = [
         Row(name: "TCP", packet: tcp(payload: zeros(3000)), header: segment(at: 40, headers: 60)),
         Row(name: "TCP one byte longer than the MTU", packet: tcp(payload: zeros(1421)), header: segment(at: 40, headers: 60)),
-        Row(name: "TCP one byte longer than a small MTU", packet: tcp(payload: zeros(1221)), header: segment(at: 40, headers: 60), mtu: 1280),
-        Row(name: "TCP, 12 bytes of options", packet: tcp(options: zeros(12), payload: zeros(3000)), header: segment(at: 40, headers: 72)),
-        Row(name: "TCP, 40 bytes of options", packet: tcp(options: zeros(40), payload: zeros(3000)), header: segment(at: 40, headers: 100)),
-        Row(name: "TCP with CWR", packet: tcp(flags: 0x90, payload: zeros(3000)), header: segment(at: 40, headers: 60, cwr: true)),
+        Row(
+            name: "TCP one byte longer than a small MTU", packet: tcp(payload: zeros(1221)), header: segment(at: 40, headers: 60),
+            mtu: 1280),
+        Row(
+            name: "TCP, 12 bytes of options", packet: tcp(options: zeros(12), payload: zeros(3000)),
+            header: segment(at: 40, headers: 72)),
+        Row(
+            name: "TCP, 40 bytes of options", packet: tcp(options: zeros(40), payload: zeros(3000)),
+            header: segment(at: 40, headers: 100)),
+        Row(
+            name: "TCP with CWR", packet: tcp(flags: 0x90, payload: zeros(3000)), header: segment(at: 40, headers: 60, cwr: true)),
         Row(name: "TCP with ECE alone", packet: tcp(flags: 0x50, payload: zeros(3000)), header: segment(at: 40, headers: 60)),
         Row(
             name: "TCP behind destination options",
-            packet: tcp(next: 60, extensions: Packets.extensionHeader(next: 6), payload: zeros(3000)), header: segment(at: 48, headers: 68)),
+            packet: tcp(next: 60, extensions: Packets.extensionHeader(next: 6), payload: zeros(3000)),
+            header: segment(at: 48, headers: 68)),
         Row(name: "TCP, 64 KiB", packet: tcp(payload: zeros(65495)), header: segment(at: 40, headers: 60)),
         // Nobody knows how long its datagrams were.
         Row(name: "UDP", packet: udp(payload: zeros(3000)), header: nil),
         Row(name: "UDP one byte longer than the MTU", packet: udp(payload: zeros(1433)), header: nil),
-        Row(name: "UDP behind hop-by-hop", packet: udp(next: 0, extensions: Packets.extensionHeader(next: 17), payload: zeros(1500)), header: nil),
+        Row(
+            name: "UDP behind hop-by-hop",
+            packet: udp(next: 0, extensions: Packets.extensionHeader(next: 17), payload: zeros(1500)), header: nil),
     ]
 
     // Fields that hold what would be the pseudo header's sum, where it means nothing.
     static let leftAlone: [Row] = [
         Row(
-            name: "first fragment of TCP", packet: tcp(next: 44, extensions: Packets.fragmentHeader(next: 6, more: true), payload: zeros(8)),
+            name: "first fragment of TCP",
+            packet: tcp(next: 44, extensions: Packets.fragmentHeader(next: 6, more: true), payload: zeros(8)),
             header: plain),
         Row(
             name: "later fragment that looks like TCP",
-            packet: tcp(next: 44, extensions: Packets.fragmentHeader(next: 6, offset: 9, more: false), payload: zeros(8)), header: plain),
+            packet: tcp(next: 44, extensions: Packets.fragmentHeader(next: 6, offset: 9, more: false), payload: zeros(8)),
+            header: plain),
         Row(
-            name: "atomic fragment of UDP", packet: udp(next: 44, extensions: Packets.fragmentHeader(next: 17, more: false), payload: zeros(8)),
+            name: "atomic fragment of UDP",
+            packet: udp(next: 44, extensions: Packets.fragmentHeader(next: 17, more: false), payload: zeros(8)),
             header: plain),
         Row(
             name: "first fragment of UDP, longer than the MTU",

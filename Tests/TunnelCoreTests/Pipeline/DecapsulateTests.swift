@@ -24,7 +24,8 @@ import TunnelCore
 
     /// From the peer to us, in the site.
     static func packet(
-        from outerSource: String = "10.100.200.2", to outerDestination: String = "10.100.100.1", tos: UInt8 = 0, options: [UInt8] = [],
+        from outerSource: String = "10.100.200.2", to outerDestination: String = "10.100.100.1", tos: UInt8 = 0,
+        options: [UInt8] = [],
         _ inner: [UInt8]
     ) -> [UInt8] {
         Packets.outer(outerSource, outerDestination, inner, tos: tos, options: options)
@@ -35,11 +36,14 @@ import TunnelCore
         trafficClass: UInt8 = 0, version: UInt8 = 6, payloadLength: Int? = nil
     ) -> [UInt8] {
         Packets.inner(
-            source, destination, next: next, payload: payload, version: version, trafficClass: trafficClass, payloadLength: payloadLength)
+            source, destination, next: next, payload: payload, version: version, trafficClass: trafficClass,
+            payloadLength: payloadLength)
     }
 
     /// From the remote of the point-to-point tunnel.
-    static func remotePacket(from outerSource: String = "198.51.100.7", to outerDestination: String = "192.0.2.1", tos: UInt8 = 0, _ inner: [UInt8]) -> [UInt8] {
+    static func remotePacket(
+        from outerSource: String = "198.51.100.7", to outerDestination: String = "192.0.2.1", tos: UInt8 = 0, _ inner: [UInt8]
+    ) -> [UInt8] {
         Packets.outer(outerSource, outerDestination, inner, tos: tos)
     }
 
@@ -52,7 +56,9 @@ import TunnelCore
         Row("padding behind a header alone", Policies.site, packet(inner(payload: []) + [0xEE]), deliver(40)),
         Row("4 bytes of options", Policies.site, packet(options: [1, 1, 1, 0], inner()), deliver(at: 24)),
         Row("40 bytes of options", Policies.site, packet(options: Packets.fullOptions, inner()), deliver(at: 60)),
-        Row("40 bytes of options and padding", Policies.site, packet(options: Packets.fullOptions, inner() + [0]), deliver(at: 60)),
+        Row(
+            "40 bytes of options and padding", Policies.site, packet(options: Packets.fullOptions, inner() + [0]), deliver(at: 60)
+        ),
         Row(
             "the longest there is", Policies.site, packet(inner(payload: Array(repeating: 0, count: 65475))), deliver(65515)),
         Row(
@@ -60,16 +66,25 @@ import TunnelCore
             packet(from: "198.51.100.7", to: "192.0.2.1", inner(from: "2002:c633:6407::1", to: "2002:c000:201::1")), deliver()),
         Row(
             "whole IPv4 addresses", Policies.wholeIPv4,
-            packet(from: "198.51.100.7", to: "192.0.2.1", inner(from: "fd00:0:c633:6407::1", to: "fd00:0:c000:201::1")), deliver()),
+            packet(from: "198.51.100.7", to: "192.0.2.1", inner(from: "fd00:0:c633:6407::1", to: "fd00:0:c000:201::1")), deliver()
+        ),
         Row("remote: any addresses", Policies.remote, remotePacket(inner(from: elsewhere, to: us)), deliver()),
         Row("remote: link-local", Policies.remote, remotePacket(inner(from: "fe80::1", to: "fe80::2")), deliver()),
         Row("remote: multicast", Policies.remote, remotePacket(inner(from: "fe80::1", to: "ff02::1")), deliver()),
-        Row("remote: an embedded host that is another", Policies.remote, remotePacket(inner(from: "2002:a00:1::1", to: us)), deliver()),
+        Row(
+            "remote: an embedded host that is another", Policies.remote, remotePacket(inner(from: "2002:a00:1::1", to: us)),
+            deliver()),
         Row("remote: padding is trimmed", Policies.remote, remotePacket(inner() + [1, 2]), deliver()),
         // Just outside the martian ranges; the site's members are in 10/8, so in 6to4.
-        Row("from 1.0.0.0", Policies.sixToFour, packet(from: "1.0.0.0", to: "192.0.2.1", inner(from: "2002:100::1", to: "2002:c000:201::1")), deliver()),
-        Row("from 126.255.255.255", Policies.sixToFour, packet(from: "126.255.255.255", to: "192.0.2.1", inner(from: "2002:7eff:ffff::1", to: "2002:c000:201::1")), deliver()),
-        Row("from 223.255.255.255", Policies.sixToFour, packet(from: "223.255.255.255", to: "192.0.2.1", inner(from: "2002:dfff:ffff::1", to: "2002:c000:201::1")), deliver()),
+        Row(
+            "from 1.0.0.0", Policies.sixToFour,
+            packet(from: "1.0.0.0", to: "192.0.2.1", inner(from: "2002:100::1", to: "2002:c000:201::1")), deliver()),
+        Row(
+            "from 126.255.255.255", Policies.sixToFour,
+            packet(from: "126.255.255.255", to: "192.0.2.1", inner(from: "2002:7eff:ffff::1", to: "2002:c000:201::1")), deliver()),
+        Row(
+            "from 223.255.255.255", Policies.sixToFour,
+            packet(from: "223.255.255.255", to: "192.0.2.1", inner(from: "2002:dfff:ffff::1", to: "2002:c000:201::1")), deliver()),
     ]
 
     // bytes of scapy, from the peer to us
@@ -104,11 +119,15 @@ import TunnelCore
         Row("19 bytes", Policies.site, Array(packet(inner())[..<19]), .drop(.downlinkOuterHeader)),
         Row("outer version 6", Policies.site, [0x65] + packet(inner())[1...], .drop(.downlinkOuterHeader)),
         Row("outer header of 4 words", Policies.site, [0x44] + packet(inner())[1...], .drop(.downlinkOuterHeader)),
-        Row("outer options cut off", Policies.remote, Array(packet(options: Packets.fullOptions, [])[..<59]), .drop(.downlinkOuterHeader)),
+        Row(
+            "outer options cut off", Policies.remote, Array(packet(options: Packets.fullOptions, [])[..<59]),
+            .drop(.downlinkOuterHeader)),
         Row("nothing behind the outer header", Policies.site, packet([]), .drop(.downlinkShort)),
         Row("39 bytes", Policies.site, packet(Array(inner()[..<39])), .drop(.downlinkShort)),
         Row("39 bytes, remote", Policies.remote, remotePacket(Array(inner()[..<39])), .drop(.downlinkShort)),
-        Row("39 bytes behind 40 of options", Policies.site, packet(options: Packets.fullOptions, Array(inner()[..<39])), .drop(.downlinkShort)),
+        Row(
+            "39 bytes behind 40 of options", Policies.site, packet(options: Packets.fullOptions, Array(inner()[..<39])),
+            .drop(.downlinkShort)),
         Row("not sent to us", Policies.site, packet(to: "10.100.100.2", inner()), .drop(.downlinkOuterDestination)),
         Row("broadcast", Policies.site, packet(to: "10.255.255.255", inner()), .drop(.downlinkOuterDestination)),
         Row("not sent to us, remote", Policies.remote, remotePacket(to: "192.0.2.2", inner()), .drop(.downlinkOuterDestination)),
@@ -116,37 +135,67 @@ import TunnelCore
         Row("inner version 0", Policies.site, packet(inner(version: 0)), .drop(.downlinkNotIPv6)),
         Row("inner version 7, remote", Policies.remote, remotePacket(inner(version: 7)), .drop(.downlinkNotIPv6)),
         Row("one byte missing", Policies.site, packet(inner(payloadLength: 9)), .drop(.downlinkTruncated)),
-        Row("one byte missing behind options", Policies.site, packet(options: Packets.fullOptions, inner(payloadLength: 9)), .drop(.downlinkTruncated)),
-        Row("all but the header missing", Policies.remote, remotePacket(inner(payload: [], payloadLength: 65535)), .drop(.downlinkTruncated)),
+        Row(
+            "one byte missing behind options", Policies.site, packet(options: Packets.fullOptions, inner(payloadLength: 9)),
+            .drop(.downlinkTruncated)),
+        Row(
+            "all but the header missing", Policies.remote, remotePacket(inner(payload: [], payloadLength: 65535)),
+            .drop(.downlinkTruncated)),
     ]
 
-    static let outerSources: [Row] = [
-        // 6to4: every host is in R/m, so only the martian rule refuses them.
-        ("0.0.0.0", "2002::1"), ("0.1.2.3", "2002:1:203::1"), ("127.0.0.1", "2002:7f00:1::1"), ("224.0.0.1", "2002:e000:1::1"),
-        ("239.1.2.3", "2002:ef01:203::1"), ("240.0.0.1", "2002:f000:1::1"), ("255.255.255.255", "2002:ffff:ffff::1"),
-        ("192.0.2.255", "2002:c000:2ff::1"), ("192.0.2.1", "2002:c000:201::2"),
-    ].map {
-        Row(
-            "from \($0.0)", Policies.sixToFour, packet(from: $0.0, to: "192.0.2.1", inner(from: $0.1, to: "2002:c000:201::1")),
-            .drop(.downlinkOuterSourceMartian))
-    } + [
-        Row("from the site's broadcast address", Policies.site, packet(from: "10.255.255.255", inner(from: "2001:db8:ffff:ff00::1")), .drop(.downlinkOuterSourceMartian)),
-        Row("from our own address", Policies.site, packet(from: "10.100.100.1", inner(from: us)), .drop(.downlinkOuterSourceMartian)),
-        Row("outside R/m", Policies.site, packet(from: "192.0.2.33", inner(from: elsewhere)), .drop(.downlinkOuterSourceUnknown)),
-        Row("the host after R/m", Policies.site, packet(from: "11.0.0.0", inner(from: "2001:db8::1")), .drop(.downlinkOuterSourceUnknown)),
-        Row("outside R/m, not the relay", Policies.relayed, packet(from: "192.0.2.34", inner(from: elsewhere)), .drop(.downlinkOuterSourceUnknown)),
-        Row("outside R/m, not the endpoint", Policies.routed, packet(from: "192.0.2.10", inner(from: "3fff:a::1")), .drop(.downlinkOuterSourceUnknown)),
-        Row("outside R/m, border relay", Policies.borderRelay, packet(from: "192.0.2.33", to: "10.0.0.1", inner(to: elsewhere)), .drop(.downlinkOuterSourceUnknown)),
-        Row("not the remote", Policies.remote, remotePacket(from: "198.51.100.8", inner()), .drop(.downlinkOuterSourceUnknown)),
-        // With a remote there is one rule for outer sources: to be it.
-        Row("remote: loopback", Policies.remote, remotePacket(from: "127.0.0.1", inner()), .drop(.downlinkOuterSourceUnknown)),
-        Row("remote: our own address", Policies.remote, remotePacket(from: "192.0.2.1", inner()), .drop(.downlinkOuterSourceUnknown)),
-    ]
+    static let outerSources: [Row] =
+        [
+            // 6to4: every host is in R/m, so only the martian rule refuses them.
+            ("0.0.0.0", "2002::1"), ("0.1.2.3", "2002:1:203::1"), ("127.0.0.1", "2002:7f00:1::1"),
+            ("224.0.0.1", "2002:e000:1::1"),
+            ("239.1.2.3", "2002:ef01:203::1"), ("240.0.0.1", "2002:f000:1::1"), ("255.255.255.255", "2002:ffff:ffff::1"),
+            ("192.0.2.255", "2002:c000:2ff::1"), ("192.0.2.1", "2002:c000:201::2"),
+        ].map {
+            Row(
+                "from \($0.0)", Policies.sixToFour,
+                packet(from: $0.0, to: "192.0.2.1", inner(from: $0.1, to: "2002:c000:201::1")),
+                .drop(.downlinkOuterSourceMartian))
+        } + [
+            Row(
+                "from the site's broadcast address", Policies.site,
+                packet(from: "10.255.255.255", inner(from: "2001:db8:ffff:ff00::1")), .drop(.downlinkOuterSourceMartian)),
+            Row(
+                "from our own address", Policies.site, packet(from: "10.100.100.1", inner(from: us)),
+                .drop(.downlinkOuterSourceMartian)),
+            Row(
+                "outside R/m", Policies.site, packet(from: "192.0.2.33", inner(from: elsewhere)),
+                .drop(.downlinkOuterSourceUnknown)),
+            Row(
+                "the host after R/m", Policies.site, packet(from: "11.0.0.0", inner(from: "2001:db8::1")),
+                .drop(.downlinkOuterSourceUnknown)),
+            Row(
+                "outside R/m, not the relay", Policies.relayed, packet(from: "192.0.2.34", inner(from: elsewhere)),
+                .drop(.downlinkOuterSourceUnknown)),
+            Row(
+                "outside R/m, not the endpoint", Policies.routed, packet(from: "192.0.2.10", inner(from: "3fff:a::1")),
+                .drop(.downlinkOuterSourceUnknown)),
+            Row(
+                "outside R/m, border relay", Policies.borderRelay,
+                packet(from: "192.0.2.33", to: "10.0.0.1", inner(to: elsewhere)), .drop(.downlinkOuterSourceUnknown)),
+            Row(
+                "not the remote", Policies.remote, remotePacket(from: "198.51.100.8", inner()), .drop(.downlinkOuterSourceUnknown)
+            ),
+            // With a remote there is one rule for outer sources: to be it.
+            Row(
+                "remote: loopback", Policies.remote, remotePacket(from: "127.0.0.1", inner()), .drop(.downlinkOuterSourceUnknown)),
+            Row(
+                "remote: our own address", Policies.remote, remotePacket(from: "192.0.2.1", inner()),
+                .drop(.downlinkOuterSourceUnknown)),
+        ]
 
     static let nested = EncapsulateTests.tunnels.flatMap { name, next, headers in
         [
-            Row("site: \(name)", Policies.site, packet(inner(next: next, payload: headers + inner())), .drop(.downlinkNestedTunnel)),
-            Row("remote: \(name)", Policies.remote, remotePacket(inner(next: next, payload: headers + inner())), .drop(.downlinkNestedTunnel)),
+            Row(
+                "site: \(name)", Policies.site, packet(inner(next: next, payload: headers + inner())),
+                .drop(.downlinkNestedTunnel)),
+            Row(
+                "remote: \(name)", Policies.remote, remotePacket(inner(next: next, payload: headers + inner())),
+                .drop(.downlinkNestedTunnel)),
         ]
     }
 
@@ -161,40 +210,82 @@ import TunnelCore
     static let ecn = ecnTable.flatMap { inner, outer, result in
         [
             Row(
-                "inner \(inner), outer \(outer)", Policies.site, packet(tos: 0xB8 | outer, Self.inner(trafficClass: 0x28 | inner)),
+                "inner \(inner), outer \(outer)", Policies.site,
+                packet(tos: 0xB8 | outer, Self.inner(trafficClass: 0x28 | inner)),
                 result.map { deliver(trafficClass: 0x28 | $0) } ?? .drop(.downlinkECN)),
             Row(
-                "inner \(inner), outer \(outer), remote", Policies.remote, remotePacket(tos: 0x00 | outer, Self.inner(trafficClass: 0xFC | inner)),
+                "inner \(inner), outer \(outer), remote", Policies.remote,
+                remotePacket(tos: 0x00 | outer, Self.inner(trafficClass: 0xFC | inner)),
                 result.map { deliver(trafficClass: 0xFC | $0) } ?? .drop(.downlinkECN)),
         ]
     }
 
     // Where two rules refuse a packet, the first gives its name.
     static let order: [Row] = [
-        Row("short before outer-destination", Policies.site, packet(to: "10.0.0.9", Array(inner()[..<39])), .drop(.downlinkShort)),
+        Row(
+            "short before outer-destination", Policies.site, packet(to: "10.0.0.9", Array(inner()[..<39])), .drop(.downlinkShort)),
         Row("short before outer-source", Policies.site, packet(from: "127.0.0.1", Array(inner()[..<39])), .drop(.downlinkShort)),
-        Row("outer-header before outer-destination", Policies.site, [0x44] + packet(to: "10.0.0.9", inner())[1...], .drop(.downlinkOuterHeader)),
-        Row("outer-destination before not-ipv6", Policies.site, packet(to: "10.0.0.9", inner(version: 4)), .drop(.downlinkOuterDestination)),
-        Row("outer-destination before outer-source", Policies.site, packet(from: "127.0.0.1", to: "10.0.0.9", inner()), .drop(.downlinkOuterDestination)),
+        Row(
+            "outer-header before outer-destination", Policies.site, [0x44] + packet(to: "10.0.0.9", inner())[1...],
+            .drop(.downlinkOuterHeader)),
+        Row(
+            "outer-destination before not-ipv6", Policies.site, packet(to: "10.0.0.9", inner(version: 4)),
+            .drop(.downlinkOuterDestination)),
+        Row(
+            "outer-destination before outer-source", Policies.site, packet(from: "127.0.0.1", to: "10.0.0.9", inner()),
+            .drop(.downlinkOuterDestination)),
         Row("not-ipv6 before truncated", Policies.site, packet(inner(version: 4, payloadLength: 9)), .drop(.downlinkNotIPv6)),
         Row("not-ipv6 before outer-source", Policies.site, packet(from: "127.0.0.1", inner(version: 4)), .drop(.downlinkNotIPv6)),
-        Row("truncated before outer-source-martian", Policies.site, packet(from: "127.0.0.1", inner(payloadLength: 9)), .drop(.downlinkTruncated)),
-        Row("truncated before outer-source-unknown", Policies.remote, remotePacket(from: "198.51.100.8", inner(payloadLength: 9)), .drop(.downlinkTruncated)),
-        Row("truncated before nested-tunnel", Policies.site, packet(inner(next: 41, payloadLength: 9)), .drop(.downlinkTruncated)),
-        Row("outer-source-martian before -unknown", Policies.site, packet(from: "127.0.0.1", inner()), .drop(.downlinkOuterSourceMartian)),
-        Row("outer-source-martian before nested-tunnel", Policies.site, packet(from: "224.0.0.1", inner(next: 4)), .drop(.downlinkOuterSourceMartian)),
-        Row("outer-source-unknown before nested-tunnel", Policies.site, packet(from: "192.0.2.1", inner(next: 41)), .drop(.downlinkOuterSourceUnknown)),
-        Row("outer-source-unknown before nested-tunnel, remote", Policies.remote, remotePacket(from: "198.51.100.8", inner(next: 41)), .drop(.downlinkOuterSourceUnknown)),
-        Row("nested-tunnel before inner-source-invalid", Policies.site, packet(inner(from: "::1", next: 41)), .drop(.downlinkNestedTunnel)),
-        Row("nested-tunnel before inner-source-spoofed", Policies.site, packet(from: "10.9.9.9", inner(next: 4)), .drop(.downlinkNestedTunnel)),
-        Row("nested-tunnel before ecn, remote", Policies.remote, remotePacket(tos: 3, inner(next: 4)), .drop(.downlinkNestedTunnel)),
-        Row("inner-source-invalid before -destination-invalid", Policies.site, packet(inner(from: "fe80::1", to: "ff02::1")), .drop(.downlinkInnerSourceInvalid)),
-        Row("inner-source-invalid before -destination-foreign", Policies.site, packet(inner(from: "::1", to: elsewhere)), .drop(.downlinkInnerSourceInvalid)),
-        Row("inner-source-spoofed before -destination-invalid", Policies.site, packet(from: "10.9.9.9", inner(to: "ff02::1")), .drop(.downlinkInnerSourceSpoofed)),
-        Row("inner-source-unauthorized before -destination-foreign", Policies.site, packet(inner(from: elsewhere, to: elsewhere)), .drop(.downlinkInnerSourceUnauthorized)),
-        Row("inner-source-spoofed before ecn", Policies.site, packet(from: "10.9.9.9", tos: 3, inner()), .drop(.downlinkInnerSourceSpoofed)),
-        Row("inner-destination-invalid before ecn", Policies.site, packet(tos: 3, inner(to: "ff02::1")), .drop(.downlinkInnerDestinationInvalid)),
-        Row("inner-destination-foreign before ecn", Policies.site, packet(tos: 3, inner(to: elsewhere)), .drop(.downlinkInnerDestinationForeign)),
+        Row(
+            "truncated before outer-source-martian", Policies.site, packet(from: "127.0.0.1", inner(payloadLength: 9)),
+            .drop(.downlinkTruncated)),
+        Row(
+            "truncated before outer-source-unknown", Policies.remote, remotePacket(from: "198.51.100.8", inner(payloadLength: 9)),
+            .drop(.downlinkTruncated)),
+        Row(
+            "truncated before nested-tunnel", Policies.site, packet(inner(next: 41, payloadLength: 9)), .drop(.downlinkTruncated)),
+        Row(
+            "outer-source-martian before -unknown", Policies.site, packet(from: "127.0.0.1", inner()),
+            .drop(.downlinkOuterSourceMartian)),
+        Row(
+            "outer-source-martian before nested-tunnel", Policies.site, packet(from: "224.0.0.1", inner(next: 4)),
+            .drop(.downlinkOuterSourceMartian)),
+        Row(
+            "outer-source-unknown before nested-tunnel", Policies.site, packet(from: "192.0.2.1", inner(next: 41)),
+            .drop(.downlinkOuterSourceUnknown)),
+        Row(
+            "outer-source-unknown before nested-tunnel, remote", Policies.remote,
+            remotePacket(from: "198.51.100.8", inner(next: 41)), .drop(.downlinkOuterSourceUnknown)),
+        Row(
+            "nested-tunnel before inner-source-invalid", Policies.site, packet(inner(from: "::1", next: 41)),
+            .drop(.downlinkNestedTunnel)),
+        Row(
+            "nested-tunnel before inner-source-spoofed", Policies.site, packet(from: "10.9.9.9", inner(next: 4)),
+            .drop(.downlinkNestedTunnel)),
+        Row(
+            "nested-tunnel before ecn, remote", Policies.remote, remotePacket(tos: 3, inner(next: 4)),
+            .drop(.downlinkNestedTunnel)),
+        Row(
+            "inner-source-invalid before -destination-invalid", Policies.site, packet(inner(from: "fe80::1", to: "ff02::1")),
+            .drop(.downlinkInnerSourceInvalid)),
+        Row(
+            "inner-source-invalid before -destination-foreign", Policies.site, packet(inner(from: "::1", to: elsewhere)),
+            .drop(.downlinkInnerSourceInvalid)),
+        Row(
+            "inner-source-spoofed before -destination-invalid", Policies.site, packet(from: "10.9.9.9", inner(to: "ff02::1")),
+            .drop(.downlinkInnerSourceSpoofed)),
+        Row(
+            "inner-source-unauthorized before -destination-foreign", Policies.site, packet(inner(from: elsewhere, to: elsewhere)),
+            .drop(.downlinkInnerSourceUnauthorized)),
+        Row(
+            "inner-source-spoofed before ecn", Policies.site, packet(from: "10.9.9.9", tos: 3, inner()),
+            .drop(.downlinkInnerSourceSpoofed)),
+        Row(
+            "inner-destination-invalid before ecn", Policies.site, packet(tos: 3, inner(to: "ff02::1")),
+            .drop(.downlinkInnerDestinationInvalid)),
+        Row(
+            "inner-destination-foreign before ecn", Policies.site, packet(tos: 3, inner(to: elsewhere)),
+            .drop(.downlinkInnerDestinationForeign)),
     ]
 
     @Test(arguments: passing + scapy)
@@ -327,7 +418,8 @@ import TunnelCore
     }
 
     @Test func theMTUDecidesWhatIsAMergedPacket() {
-        let packet = Self.packet(UnfinishedChecksumTests.udp(from: Self.peer, to: Self.us, payload: Array(repeating: 7, count: 1400)))
+        let packet = Self.packet(
+            UnfinishedChecksumTests.udp(from: Self.peer, to: Self.us, payload: Array(repeating: 7, count: 1400)))
         for (mtu, expected) in [(1480, 1), (1448, 1), (1447, 0), (1280, 0)] {
             var policy = Policies.site
             policy.mtu = mtu
@@ -347,7 +439,8 @@ import TunnelCore
     private static func isAbsurd(_ verdict: DownlinkVerdict, _ packet: [UInt8]) -> Bool {
         guard case .deliver(let delivery) = verdict else { return false }
         let at = delivery.innerOffset
-        return packet.count < 60 || at != Int(packet[0] & 15) * 4 || at + delivery.innerLength > packet.count || packet[at] >> 4 != 6
+        return packet.count < 60 || at != Int(packet[0] & 15) * 4 || at + delivery.innerLength > packet.count
+            || packet[at] >> 4 != 6
             || delivery.innerLength != 40 + Int(packet[at + 4]) * 256 + Int(packet[at + 5])
     }
 
@@ -391,7 +484,9 @@ import TunnelCore
         let good = [Self.packet(Self.inner()), Self.packet(options: Packets.fullOptions, tcp), Self.packet(tcp)]
         for _ in 0..<60 {
             var batch = FixedList<Slice>(capacity: 32)
-            let packets = (0..<Int.random(in: 0...32, using: &random)).map { _ in good.randomElement(using: &random)!.mutated(&random) }
+            let packets = (0..<Int.random(in: 0...32, using: &random)).map { _ in
+                good.randomElement(using: &random)!.mutated(&random)
+            }
             let before = Self.lay(packets, &batch)
             var memory = before
             var frames = FrameBatch(frames: 32, slices: 32)

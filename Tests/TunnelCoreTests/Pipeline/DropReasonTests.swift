@@ -8,7 +8,8 @@ import TunnelCore
         "uplink.multicast-destination", "uplink.link-local-destination", "uplink.foreign-source", "uplink.local-destination",
         "uplink.no-route", "uplink.martian-destination", "uplink.private-destination", "uplink.hop-limit-zero",
         "downlink.short", "downlink.outer-header", "downlink.outer-destination", "downlink.not-ipv6", "downlink.truncated",
-        "downlink.nested-tunnel", "downlink.outer-source-martian", "downlink.outer-source-unknown", "downlink.inner-source-invalid",
+        "downlink.nested-tunnel", "downlink.outer-source-martian", "downlink.outer-source-unknown",
+        "downlink.inner-source-invalid",
         "downlink.inner-source-spoofed", "downlink.inner-source-unauthorized", "downlink.inner-destination-invalid",
         "downlink.inner-destination-foreign", "downlink.ecn", "downlink.unfinished-oversized",
     ]

@@ -35,43 +35,65 @@ import TunnelCore
         Row("a header alone", Policies.site, inner(payload: []), send("10.100.200.2", 40)),
         Row("bytes behind the payload are not sent", Policies.site, inner() + [0xEE, 0xEE, 0xEE], send("10.100.200.2")),
         Row(
-            "the last address of our prefix", Policies.site, inner(from: "2001:db8:6464:1ff:ffff:ffff:ffff:ffff"), send("10.100.200.2")),
+            "the last address of our prefix", Policies.site, inner(from: "2001:db8:6464:1ff:ffff:ffff:ffff:ffff"),
+            send("10.100.200.2")),
         Row("to a border relay itself", Policies.site, inner(to: "2001:db8:0:100::1"), send("10.0.0.1")),
         Row("the host after ours", Policies.site, inner(to: "2001:db8:6464:200::1"), send("10.100.100.2")),
         Row(
-            "the longest that fits IPv4", Policies.site, inner(payload: Array(repeating: 0, count: 65475)), send("10.100.200.2", 65515)),
+            "the longest that fits IPv4", Policies.site, inner(payload: Array(repeating: 0, count: 65475)),
+            send("10.100.200.2", 65515)),
         Row("6to4", Policies.sixToFour, inner(to: peer6to4, from: us6to4), send("198.51.100.7")),
-        Row("a domain of whole IPv4 addresses", Policies.wholeIPv4, inner(to: "fd00:0:c633:6407::2", from: "fd00:0:c000:201::1"), send("198.51.100.7")),
+        Row(
+            "a domain of whole IPv4 addresses", Policies.wholeIPv4, inner(to: "fd00:0:c633:6407::2", from: "fd00:0:c000:201::1"),
+            send("198.51.100.7")),
         Row("outside, to the relay", Policies.oneRelay, inner(to: elsewhere), send("192.0.2.33")),
         Row("6to4 addresses are outside of another domain", Policies.oneRelay, inner(to: peer6to4), send("192.0.2.33")),
         Row("in the domain, past the relay", Policies.oneRelay, inner(), send("10.100.200.2")),
         Row("a route inside the domain", Policies.routed, inner(to: "2001:db8:64c8:280::1"), send("10.1.1.1")),
-        Row("the last address of the route", Policies.routed, inner(to: "2001:db8:64c8:2bf:ffff:ffff:ffff:ffff"), send("10.1.1.1")),
+        Row(
+            "the last address of the route", Policies.routed, inner(to: "2001:db8:64c8:2bf:ffff:ffff:ffff:ffff"), send("10.1.1.1")
+        ),
         Row("behind the route", Policies.routed, inner(to: "2001:db8:64c8:2c0::1"), send("10.100.200.2")),
         Row("a route outside the domain", Policies.routed, inner(to: "3fff:a::1"), send("192.0.2.9")),
         Row("outside of every route", Policies.routed, inner(to: "3fff:b::1"), send("192.0.2.33")),
         Row("from a local prefix", Policies.routed, inner(from: "fd00:1::1"), send("10.100.200.2")),
         Row("border relay: a source outside", Policies.borderRelay, inner(from: elsewhere), send("10.100.200.2")),
         Row("border relay: our own source", Policies.borderRelay, inner(from: "2001:db8:0:100::1"), send("10.100.200.2")),
-        Row("border relay: a source on a route outside", Policies.routedBorderRelay, inner(from: "3fff:a::1"), send("10.100.200.2")),
+        Row(
+            "border relay: a source on a route outside", Policies.routedBorderRelay, inner(from: "3fff:a::1"),
+            send("10.100.200.2")),
         Row("border relay: to a route", Policies.routedBorderRelay, inner(to: "3fff:a::1", from: elsewhere), send("192.0.2.9")),
         Row("remote: any addresses", Policies.remote, inner(to: elsewhere, from: us), send("198.51.100.7")),
         Row("remote: link-local", Policies.remote, inner(to: "fe80::c633:6407", from: "fe80::c000:201"), send("198.51.100.7")),
         Row("remote: multicast", Policies.remote, inner(to: "ff02::2", from: "fe80::c000:201"), send("198.51.100.7")),
-        Row("remote: from the unspecified address", Policies.remote, inner(to: "ff02::1:ff00:1", from: "::"), send("198.51.100.7")),
-        Row("remote: nobody looks at an embedded host", Policies.remote, inner(to: "2002:7f00:1::1", from: us6to4), send("198.51.100.7")),
+        Row(
+            "remote: from the unspecified address", Policies.remote, inner(to: "ff02::1:ff00:1", from: "::"), send("198.51.100.7")
+        ),
+        Row(
+            "remote: nobody looks at an embedded host", Policies.remote, inner(to: "2002:7f00:1::1", from: us6to4),
+            send("198.51.100.7")),
         // Private addresses: refused by a public host in 2002::/16 only.
-        Row("6to4 of private hosts", Policies.privateSixToFour, inner(to: "2002:a00:2::1", from: "2002:a00:1::1"), send("10.0.0.2")),
-        Row("6to4 from a private host to a public one", Policies.privateSixToFour, inner(to: peer6to4, from: "2002:a00:1::1"), send("198.51.100.7")),
-        Row("private in another domain", Policies.wholeIPv4, inner(to: "fd00:0:a00:2::1", from: "fd00:0:c000:201::1"), send("10.0.0.2")),
+        Row(
+            "6to4 of private hosts", Policies.privateSixToFour, inner(to: "2002:a00:2::1", from: "2002:a00:1::1"),
+            send("10.0.0.2")),
+        Row(
+            "6to4 from a private host to a public one", Policies.privateSixToFour, inner(to: peer6to4, from: "2002:a00:1::1"),
+            send("198.51.100.7")),
+        Row(
+            "private in another domain", Policies.wholeIPv4, inner(to: "fd00:0:a00:2::1", from: "fd00:0:c000:201::1"),
+            send("10.0.0.2")),
         Row("just outside 172.16/12", Policies.sixToFour, inner(to: "2002:ac20:1::1", from: us6to4), send("172.32.0.1")),
         Row("just outside 192.168/16", Policies.sixToFour, inner(to: "2002:c0a9:1::1", from: us6to4), send("192.169.0.1")),
         // Addresses next to the martian ones.
         Row("1.0.0.0", Policies.sixToFour, inner(to: "2002:100::1", from: us6to4), send("1.0.0.0")),
         Row("126.255.255.255", Policies.sixToFour, inner(to: "2002:7eff:ffff::1", from: us6to4), send("126.255.255.255")),
         Row("223.255.255.255", Policies.sixToFour, inner(to: "2002:dfff:ffff::1", from: us6to4), send("223.255.255.255")),
-        Row("another network's broadcast address", Policies.sixToFour, inner(to: "2002:c000:1ff::1", from: us6to4), send("192.0.1.255")),
-        Row("no broadcast address known", Policies.site.with(broadcast: "0.0.0.0"), inner(to: "2001:db8:ffff:ff00::1"), send("10.255.255.255")),
+        Row(
+            "another network's broadcast address", Policies.sixToFour, inner(to: "2002:c000:1ff::1", from: us6to4),
+            send("192.0.1.255")),
+        Row(
+            "no broadcast address known", Policies.site.with(broadcast: "0.0.0.0"), inner(to: "2001:db8:ffff:ff00::1"),
+            send("10.255.255.255")),
     ]
 
     // Next headers that are no tunnels, and chains that end in none.
@@ -87,26 +109,41 @@ import TunnelCore
         ("hop-by-hop, ICMPv6", 0, Packets.extensionHeader(next: 58) + hex("8000000000000000")),
         ("first fragment of UDP", 44, Packets.fragmentHeader(next: 17, more: true) + hex("0400003500080000")),
         // 41 in a place where it is data
-        ("later fragment, data that looks like a header", 44, Packets.fragmentHeader(next: 60, offset: 3, more: false) + hex("2900010400000000")),
+        (
+            "later fragment, data that looks like a header", 44,
+            Packets.fragmentHeader(next: 60, offset: 3, more: false) + hex("2900010400000000")
+        ),
         ("no next header, then a 41", 60, Packets.extensionHeader(next: 59) + Packets.extensionHeader(next: 41)),
     ].map { Row($0.0, Policies.site, inner(next: $0.1, payload: $0.2), send("10.100.200.2", 40 + $0.2.count)) }
 
     static let outerFields = [
         Row("TTL as configured", Policies.site.with(ttl: .fixed(7)), inner(hopLimit: 200), send("10.100.200.2", ttl: 7)),
-        Row("TTL as configured, hop limit 0", Policies.site.with(ttl: .fixed(255)), inner(hopLimit: 0), send("10.100.200.2", ttl: 255)),
+        Row(
+            "TTL as configured, hop limit 0", Policies.site.with(ttl: .fixed(255)), inner(hopLimit: 0),
+            send("10.100.200.2", ttl: 255)),
         Row("TTL inherited", Policies.site.with(ttl: .inherit), inner(hopLimit: 63), send("10.100.200.2", ttl: 63)),
         Row("TTL inherited, 1", Policies.site.with(ttl: .inherit), inner(hopLimit: 1), send("10.100.200.2", ttl: 1)),
         Row("TTL inherited, 255", Policies.site.with(ttl: .inherit), inner(hopLimit: 255), send("10.100.200.2", ttl: 255)),
-        Row("TTL inherited, to a relay", Policies.oneRelay.with(ttl: .inherit), inner(to: elsewhere, hopLimit: 9), send("192.0.2.33", ttl: 9)),
+        Row(
+            "TTL inherited, to a relay", Policies.oneRelay.with(ttl: .inherit), inner(to: elsewhere, hopLimit: 9),
+            send("192.0.2.33", ttl: 9)),
         Row("TTL inherited, remote", Policies.remote.with(ttl: .inherit), inner(hopLimit: 9), send("198.51.100.7", ttl: 9)),
         Row("DSCP inherited, Not-ECT", Policies.site, inner(trafficClass: 0xB8), send("10.100.200.2", tos: 0xB8)),
         Row("DSCP inherited, ECT(1)", Policies.site, inner(trafficClass: 0xB9), send("10.100.200.2", tos: 0xB9)),
         Row("DSCP inherited, ECT(0)", Policies.site, inner(trafficClass: 0x02), send("10.100.200.2", tos: 0x02)),
         Row("DSCP inherited, CE becomes ECT(0)", Policies.site, inner(trafficClass: 0xFF), send("10.100.200.2", tos: 0xFE)),
-        Row("DSCP fixed, Not-ECT", Policies.site.with(tos: .fixed(0x28)), inner(trafficClass: 0xB8), send("10.100.200.2", tos: 0x28)),
-        Row("DSCP fixed, its ECN bits ignored", Policies.site.with(tos: .fixed(0x2B)), inner(trafficClass: 0xB8), send("10.100.200.2", tos: 0x28)),
-        Row("DSCP fixed, ECT(1)", Policies.site.with(tos: .fixed(0x2B)), inner(trafficClass: 0xB9), send("10.100.200.2", tos: 0x29)),
-        Row("DSCP fixed, CE becomes ECT(0)", Policies.site.with(tos: .fixed(0x28)), inner(trafficClass: 0xBB), send("10.100.200.2", tos: 0x2A)),
+        Row(
+            "DSCP fixed, Not-ECT", Policies.site.with(tos: .fixed(0x28)), inner(trafficClass: 0xB8),
+            send("10.100.200.2", tos: 0x28)),
+        Row(
+            "DSCP fixed, its ECN bits ignored", Policies.site.with(tos: .fixed(0x2B)), inner(trafficClass: 0xB8),
+            send("10.100.200.2", tos: 0x28)),
+        Row(
+            "DSCP fixed, ECT(1)", Policies.site.with(tos: .fixed(0x2B)), inner(trafficClass: 0xB9),
+            send("10.100.200.2", tos: 0x29)),
+        Row(
+            "DSCP fixed, CE becomes ECT(0)", Policies.site.with(tos: .fixed(0x28)), inner(trafficClass: 0xBB),
+            send("10.100.200.2", tos: 0x2A)),
         Row("DSCP fixed at 0", Policies.remote.with(tos: .fixed(0)), inner(trafficClass: 0xB9), send("198.51.100.7", tos: 0x01)),
     ]
 
@@ -121,9 +158,15 @@ import TunnelCore
         Row("version 0", Policies.site, [0x00] + inner()[1...], .drop(.uplinkNotIPv6)),
         Row("version 7, remote", Policies.remote, [0x70] + inner()[1...], .drop(.uplinkNotIPv6)),
         Row("one byte missing", Policies.site, inner().dropLast(), .drop(.uplinkTruncated)),
-        Row("all but the header missing", Policies.remote, Packets.inner(us, peer, payload: [], payloadLength: 65535), .drop(.uplinkTruncated)),
-        Row("one byte too long for IPv4", Policies.site, inner(payload: Array(repeating: 0, count: 65476)), .drop(.uplinkOversized)),
-        Row("the longest of IPv6, remote", Policies.remote, inner(payload: Array(repeating: 0, count: 65535)), .drop(.uplinkOversized)),
+        Row(
+            "all but the header missing", Policies.remote, Packets.inner(us, peer, payload: [], payloadLength: 65535),
+            .drop(.uplinkTruncated)),
+        Row(
+            "one byte too long for IPv4", Policies.site, inner(payload: Array(repeating: 0, count: 65476)),
+            .drop(.uplinkOversized)),
+        Row(
+            "the longest of IPv6, remote", Policies.remote, inner(payload: Array(repeating: 0, count: 65535)),
+            .drop(.uplinkOversized)),
     ]
 
     // 41 and 4 behind whatever may stand before them (CVE-2025-23019).
@@ -147,10 +190,19 @@ import TunnelCore
             "atomic fragment, destination options, 4in6", 44,
             Packets.fragmentHeader(next: 60, more: false) + Packets.extensionHeader(next: 4)
         ),
-        ("8 destination options, 6in6", 60, (0..<7).flatMap { _ in Packets.extensionHeader(next: 60) } + Packets.extensionHeader(next: 41)),
+        (
+            "8 destination options, 6in6", 60,
+            (0..<7).flatMap { _ in Packets.extensionHeader(next: 60) } + Packets.extensionHeader(next: 41)
+        ),
         // A host takes as many as there are: so must the check, or refuse the packet for it.
-        ("9 destination options, 6in6", 60, (0..<8).flatMap { _ in Packets.extensionHeader(next: 60) } + Packets.extensionHeader(next: 41)),
-        ("40 destination options, 4in6", 60, (0..<39).flatMap { _ in Packets.extensionHeader(next: 60) } + Packets.extensionHeader(next: 4)),
+        (
+            "9 destination options, 6in6", 60,
+            (0..<8).flatMap { _ in Packets.extensionHeader(next: 60) } + Packets.extensionHeader(next: 41)
+        ),
+        (
+            "40 destination options, 4in6", 60,
+            (0..<39).flatMap { _ in Packets.extensionHeader(next: 60) } + Packets.extensionHeader(next: 4)
+        ),
     ]
 
     static let nested = [("site", Policies.site), ("remote", Policies.remote)].flatMap { mode, policy in
@@ -162,16 +214,24 @@ import TunnelCore
     static let destinations = [
         Row("all nodes", Policies.site, inner(to: "ff02::1"), .drop(.uplinkMulticastDestination)),
         Row("global multicast, with a relay", Policies.relayed, inner(to: "ff0e::1"), .drop(.uplinkMulticastDestination)),
-        Row("multicast, border relay", Policies.borderRelay, inner(to: "ff05::2", from: elsewhere), .drop(.uplinkMulticastDestination)),
+        Row(
+            "multicast, border relay", Policies.borderRelay, inner(to: "ff05::2", from: elsewhere),
+            .drop(.uplinkMulticastDestination)),
         Row("link-local", Policies.site, inner(to: "fe80::1"), .drop(.uplinkLinkLocalDestination)),
-        Row("the last link-local address, with a relay", Policies.relayed, inner(to: "febf:ffff:ffff:ffff:ffff:ffff:ffff:ffff"), .drop(.uplinkLinkLocalDestination)),
+        Row(
+            "the last link-local address, with a relay", Policies.relayed, inner(to: "febf:ffff:ffff:ffff:ffff:ffff:ffff:ffff"),
+            .drop(.uplinkLinkLocalDestination)),
         Row("our own address", Policies.site, inner(to: us), .drop(.uplinkLocalDestination)),
         Row("our own prefix", Policies.site, inner(to: "2001:db8:6464:1ff::9"), .drop(.uplinkLocalDestination)),
-        Row("our own prefix, 6to4", Policies.sixToFour, inner(to: "2002:c000:201:ffff::1", from: us6to4), .drop(.uplinkLocalDestination)),
+        Row(
+            "our own prefix, 6to4", Policies.sixToFour, inner(to: "2002:c000:201:ffff::1", from: us6to4),
+            .drop(.uplinkLocalDestination)),
         Row("a local prefix", Policies.routed, inner(to: "fd00:1::1"), .drop(.uplinkLocalDestination)),
         Row("outside, no relay", Policies.site, inner(to: elsewhere), .drop(.uplinkNoRoute)),
         Row("outside, 6to4", Policies.sixToFour, inner(to: elsewhere, from: us6to4), .drop(.uplinkNoRoute)),
-        Row("outside every route, border relay", Policies.routedBorderRelay, inner(to: "3fff:b::1", from: elsewhere), .drop(.uplinkNoRoute)),
+        Row(
+            "outside every route, border relay", Policies.routedBorderRelay, inner(to: "3fff:b::1", from: elsewhere),
+            .drop(.uplinkNoRoute)),
         Row("loopback", Policies.site, inner(to: "::1"), .drop(.uplinkNoRoute)),
         Row("IPv4-mapped", Policies.site, inner(to: "::ffff:10.100.200.2"), .drop(.uplinkNoRoute)),
         Row("site broadcast", Policies.site, inner(to: "2001:db8:ffff:ff00::1"), .drop(.uplinkMartianDestination)),
@@ -187,30 +247,57 @@ import TunnelCore
     static let privates = [
         ("10.0.0.1", "2002:a00:1::1"), ("10.255.255.255", "2002:aff:ffff::1"), ("172.16.0.1", "2002:ac10:1::1"),
         ("172.31.255.255", "2002:ac1f:ffff::1"), ("192.168.0.1", "2002:c0a8:1::1"),
-    ].map { Row("6to4 of \($0.0) from a public host", Policies.sixToFour, inner(to: $0.1, from: us6to4), .drop(.uplinkPrivateDestination)) }
+    ].map {
+        Row(
+            "6to4 of \($0.0) from a public host", Policies.sixToFour, inner(to: $0.1, from: us6to4),
+            .drop(.uplinkPrivateDestination))
+    }
 
     static let hopLimits = [
         Row("no hop limit to inherit", Policies.site.with(ttl: .inherit), inner(hopLimit: 0), .drop(.uplinkHopLimitZero)),
-        Row("no hop limit to inherit, relay", Policies.oneRelay.with(ttl: .inherit), inner(to: elsewhere, hopLimit: 0), .drop(.uplinkHopLimitZero)),
-        Row("no hop limit to inherit, remote", Policies.remote.with(ttl: .inherit), inner(hopLimit: 0), .drop(.uplinkHopLimitZero)),
+        Row(
+            "no hop limit to inherit, relay", Policies.oneRelay.with(ttl: .inherit), inner(to: elsewhere, hopLimit: 0),
+            .drop(.uplinkHopLimitZero)),
+        Row(
+            "no hop limit to inherit, remote", Policies.remote.with(ttl: .inherit), inner(hopLimit: 0), .drop(.uplinkHopLimitZero)
+        ),
     ]
 
     // Where two rules refuse a packet, the first of the list of reasons gives its name.
     static let order: [Row] = [
         Row("short before not-ipv6", Policies.site, [0x45] + inner()[1..<39], .drop(.uplinkShort)),
-        Row("not-ipv6 before truncated", Policies.site, Packets.inner(us, peer, version: 4, payloadLength: 9), .drop(.uplinkNotIPv6)),
-        Row("truncated before nested-tunnel", Policies.site, Packets.inner(us, peer, next: 41, payloadLength: 9), .drop(.uplinkTruncated)),
+        Row(
+            "not-ipv6 before truncated", Policies.site, Packets.inner(us, peer, version: 4, payloadLength: 9),
+            .drop(.uplinkNotIPv6)),
+        Row(
+            "truncated before nested-tunnel", Policies.site, Packets.inner(us, peer, next: 41, payloadLength: 9),
+            .drop(.uplinkTruncated)),
         Row("nested-tunnel before multicast", Policies.site, inner(to: "ff02::1", next: 41), .drop(.uplinkNestedTunnel)),
         Row("nested-tunnel before foreign-source", Policies.site, inner(from: elsewhere, next: 4), .drop(.uplinkNestedTunnel)),
-        Row("multicast before foreign-source", Policies.site, inner(to: "ff02::16", from: "fe80::1"), .drop(.uplinkMulticastDestination)),
-        Row("link-local before foreign-source", Policies.site, inner(to: "fe80::2", from: "fe80::1"), .drop(.uplinkLinkLocalDestination)),
-        Row("foreign-source before local-destination", Policies.site, inner(to: us, from: elsewhere), .drop(.uplinkForeignSource)),
+        Row(
+            "multicast before foreign-source", Policies.site, inner(to: "ff02::16", from: "fe80::1"),
+            .drop(.uplinkMulticastDestination)),
+        Row(
+            "link-local before foreign-source", Policies.site, inner(to: "fe80::2", from: "fe80::1"),
+            .drop(.uplinkLinkLocalDestination)),
+        Row(
+            "foreign-source before local-destination", Policies.site, inner(to: us, from: elsewhere), .drop(.uplinkForeignSource)),
         Row("foreign-source before no-route", Policies.site, inner(to: elsewhere, from: elsewhere), .drop(.uplinkForeignSource)),
-        Row("foreign-source before martian", Policies.sixToFour, inner(to: "2002:7f00:1::1", from: elsewhere), .drop(.uplinkForeignSource)),
-        Row("foreign-source before private", Policies.sixToFour, inner(to: "2002:a00:1::1", from: elsewhere), .drop(.uplinkForeignSource)),
-        Row("foreign-source before hop-limit-zero", Policies.site.with(ttl: .inherit), inner(from: elsewhere, hopLimit: 0), .drop(.uplinkForeignSource)),
-        Row("local-destination before hop-limit-zero", Policies.site.with(ttl: .inherit), inner(to: us, hopLimit: 0), .drop(.uplinkLocalDestination)),
-        Row("no-route before hop-limit-zero", Policies.site.with(ttl: .inherit), inner(to: elsewhere, hopLimit: 0), .drop(.uplinkNoRoute)),
+        Row(
+            "foreign-source before martian", Policies.sixToFour, inner(to: "2002:7f00:1::1", from: elsewhere),
+            .drop(.uplinkForeignSource)),
+        Row(
+            "foreign-source before private", Policies.sixToFour, inner(to: "2002:a00:1::1", from: elsewhere),
+            .drop(.uplinkForeignSource)),
+        Row(
+            "foreign-source before hop-limit-zero", Policies.site.with(ttl: .inherit), inner(from: elsewhere, hopLimit: 0),
+            .drop(.uplinkForeignSource)),
+        Row(
+            "local-destination before hop-limit-zero", Policies.site.with(ttl: .inherit), inner(to: us, hopLimit: 0),
+            .drop(.uplinkLocalDestination)),
+        Row(
+            "no-route before hop-limit-zero", Policies.site.with(ttl: .inherit), inner(to: elsewhere, hopLimit: 0),
+            .drop(.uplinkNoRoute)),
         Row(
             "martian before hop-limit-zero", Policies.sixToFour.with(ttl: .inherit),
             inner(to: "2002:7f00:1::1", from: us6to4, hopLimit: 0), .drop(.uplinkMartianDestination)),
@@ -259,7 +346,8 @@ import TunnelCore
         for port in 0..<1000 as Range<UInt16> {
             let first = Self.inner(to: Self.elsewhere, next: 17, payload: Packets.bytes(1024 + port) + hex("0035000800000000"))
             let second = Self.inner(
-                to: Self.elsewhere, next: 17, payload: Packets.bytes(1024 + port) + hex("0035001012341122334455667788"), trafficClass: 2,
+                to: Self.elsewhere, next: 17, payload: Packets.bytes(1024 + port) + hex("0035001012341122334455667788"),
+                trafficClass: 2,
                 hopLimit: 3)
             guard case .send(let outer, _) = Policies.relayed.encapsulate(first.raw),
                 case .send(let other, _) = Policies.relayed.encapsulate(second.raw)

@@ -11,7 +11,8 @@ import TunnelCore
     }
 
     static func packet(
-        _ flow: Flow, next: UInt8 = 6, trafficClass: UInt8 = 0, hopLimit: UInt8 = 64, rest: [UInt8] = Array(repeating: 0, count: 16)
+        _ flow: Flow, next: UInt8 = 6, trafficClass: UInt8 = 0, hopLimit: UInt8 = 64,
+        rest: [UInt8] = Array(repeating: 0, count: 16)
     ) -> [UInt8] {
         Packets.inner(
             IPv6Address(number: flow.source).description, IPv6Address(number: flow.destination).description, next: next,
@@ -33,7 +34,8 @@ import TunnelCore
         var random = SeededGenerator(seed: 17)
         for _ in 0..<100 {
             let flow = Flow(
-                source: UInt128(random.next()) << 64 | UInt128(random.next()), destination: UInt128(random.next()) << 64 | UInt128(random.next()),
+                source: UInt128(random.next()) << 64 | UInt128(random.next()),
+                destination: UInt128(random.next()) << 64 | UInt128(random.next()),
                 sourcePort: .random(in: 0...(.max), using: &random), destinationPort: .random(in: 0...(.max), using: &random),
                 label: .random(in: 0...0xFFFFF, using: &random))
             let first = Self.hash(Self.packet(flow, next: next))
@@ -41,7 +43,8 @@ import TunnelCore
                 let rest = random.bytes(Int.random(in: 4...60, using: &random))
                 let other = Self.hash(
                     Self.packet(
-                        flow, next: next, trafficClass: .random(in: 0...255, using: &random), hopLimit: .random(in: 0...255, using: &random),
+                        flow, next: next, trafficClass: .random(in: 0...255, using: &random),
+                        hopLimit: .random(in: 0...255, using: &random),
                         rest: rest))
                 if other != first { Issue.record("\(flow)") }
             }
@@ -52,9 +55,11 @@ import TunnelCore
     @Test func fragmentsOfADatagramHashAlike() {
         let (source, destination) = ("2001:db8:6464:100::1", "3fff:eee::1")
         let first = Packets.inner(
-            source, destination, next: 44, payload: Packets.fragmentHeader(next: 17, more: true) + hex("0400003500100000"), flowLabel: 9)
+            source, destination, next: 44, payload: Packets.fragmentHeader(next: 17, more: true) + hex("0400003500100000"),
+            flowLabel: 9)
         let later = Packets.inner(
-            source, destination, next: 44, payload: Packets.fragmentHeader(next: 17, offset: 1, more: false) + hex("ffffffffffff"), flowLabel: 9)
+            source, destination, next: 44,
+            payload: Packets.fragmentHeader(next: 17, offset: 1, more: false) + hex("ffffffffffff"), flowLabel: 9)
         #expect(Self.hash(first) == Self.hash(later))
     }
 
@@ -80,7 +85,8 @@ import TunnelCore
                 var random = SeededGenerator(seed: UInt64($0))
                 return Flow(
                     source: UInt128(random.next()) << 64 | UInt128(random.next()),
-                    destination: UInt128(random.next()) << 64 | UInt128(random.next()), sourcePort: .random(in: 1024...(.max), using: &random))
+                    destination: UInt128(random.next()) << 64 | UInt128(random.next()),
+                    sourcePort: .random(in: 1024...(.max), using: &random))
             }
         ),
     ]

@@ -50,11 +50,14 @@ import TunnelCore
 
     static let sources: [Row] =
         // No host's address, whoever sends it.
-        ["::", "::1", "ff02::1", "ff0e::1", "::10.100.200.2", "::255.255.255.255", "::ffff:10.100.200.2", "fe80::1", "febf::1"].flatMap {
+        ["::", "::1", "ff02::1", "ff0e::1", "::10.100.200.2", "::255.255.255.255", "::ffff:10.100.200.2", "fe80::1", "febf::1"]
+        .flatMap {
             [
                 Row("invalid", Policies.site, via: "10.100.200.2", $0, .downlinkInnerSourceInvalid),
                 Row("invalid, by a relay", Policies.relayed, via: "10.0.0.1", $0, .downlinkInnerSourceInvalid),
-                Row("invalid, border relay", Policies.borderRelay, via: "10.100.200.2", $0, to: relay, .downlinkInnerSourceInvalid),
+                Row(
+                    "invalid, border relay", Policies.borderRelay, via: "10.100.200.2", $0, to: relay, .downlinkInnerSourceInvalid
+                ),
             ]
         } + [
             Row("another's address", Policies.site, via: "10.9.9.9", peer, .downlinkInnerSourceSpoofed),
@@ -63,42 +66,77 @@ import TunnelCore
             Row("another's address, by a relay", Policies.relayed, via: "192.0.2.33", peer, .downlinkInnerSourceSpoofed),
             Row("another's address, by an endpoint", Policies.routed, via: "10.1.1.1", peer, .downlinkInnerSourceSpoofed),
             Row("our own address, by a relay", Policies.relayed, via: "10.0.0.1", us, .downlinkInnerSourceSpoofed),
-            Row("another's address, border relay", Policies.borderRelay, via: "10.9.9.9", peer, to: elsewhere, .downlinkInnerSourceSpoofed),
             Row(
-                "6to4", Policies.sixToFour, via: "198.51.100.8", "2002:c633:6407::1", to: "2002:c000:201::1", .downlinkInnerSourceSpoofed),
+                "another's address, border relay", Policies.borderRelay, via: "10.9.9.9", peer, to: elsewhere,
+                .downlinkInnerSourceSpoofed),
+            Row(
+                "6to4", Policies.sixToFour, via: "198.51.100.8", "2002:c633:6407::1", to: "2002:c000:201::1",
+                .downlinkInnerSourceSpoofed),
             // Inside the domain, and the sender is neither embedded nor the route's endpoint.
-            Row("a route inside the domain, by another", Policies.routed, via: "10.9.9.9", "2001:db8:64c8:280::1", .downlinkInnerSourceSpoofed),
-            Row("a route inside the domain, by a relay", Policies.routed, via: "192.0.2.33", "2001:db8:64c8:280::1", .downlinkInnerSourceSpoofed),
+            Row(
+                "a route inside the domain, by another", Policies.routed, via: "10.9.9.9", "2001:db8:64c8:280::1",
+                .downlinkInnerSourceSpoofed),
+            Row(
+                "a route inside the domain, by a relay", Policies.routed, via: "192.0.2.33", "2001:db8:64c8:280::1",
+                .downlinkInnerSourceSpoofed),
 
             Row("outside, no relays", Policies.site, via: "10.100.200.2", elsewhere, .downlinkInnerSourceUnauthorized),
             Row("outside, by another", Policies.relayed, via: "10.100.200.2", elsewhere, .downlinkInnerSourceUnauthorized),
             Row("outside, by an endpoint", Policies.routed, via: "192.0.2.9", "3fff:b::1", .downlinkInnerSourceUnauthorized),
-            Row("a route outside, by another", Policies.routed, via: "10.100.200.2", "3fff:a::1", .downlinkInnerSourceUnauthorized),
-            Row("a route outside, by another endpoint", Policies.routed, via: "10.1.1.1", "3fff:a::1", .downlinkInnerSourceUnauthorized),
-            Row("our local prefix outside the domain", Policies.routed, via: "10.100.200.2", "fd00:1::1", .downlinkInnerSourceUnauthorized),
+            Row(
+                "a route outside, by another", Policies.routed, via: "10.100.200.2", "3fff:a::1", .downlinkInnerSourceUnauthorized
+            ),
+            Row(
+                "a route outside, by another endpoint", Policies.routed, via: "10.1.1.1", "3fff:a::1",
+                .downlinkInnerSourceUnauthorized),
+            Row(
+                "our local prefix outside the domain", Policies.routed, via: "10.100.200.2", "fd00:1::1",
+                .downlinkInnerSourceUnauthorized),
             // It lets its own side out, not others in.
-            Row("border relay, outside by a member", Policies.borderRelay, via: "10.100.200.2", elsewhere, to: relay, .downlinkInnerSourceUnauthorized),
+            Row(
+                "border relay, outside by a member", Policies.borderRelay, via: "10.100.200.2", elsewhere, to: relay,
+                .downlinkInnerSourceUnauthorized),
         ]
 
     static let destinations: [Row] =
         ["ff02::1", "ff05::2", "ff0e::1", "fe80::1", "febf:ffff::1"].flatMap {
             [
                 Row("invalid", Policies.site, via: "10.100.200.2", peer, to: $0, .downlinkInnerDestinationInvalid),
-                Row("invalid, border relay", Policies.borderRelay, via: "10.100.200.2", peer, to: $0, .downlinkInnerDestinationInvalid),
-                Row("invalid, from a relay", Policies.relayed, via: "192.0.2.33", elsewhere, to: $0, .downlinkInnerDestinationInvalid),
+                Row(
+                    "invalid, border relay", Policies.borderRelay, via: "10.100.200.2", peer, to: $0,
+                    .downlinkInnerDestinationInvalid),
+                Row(
+                    "invalid, from a relay", Policies.relayed, via: "192.0.2.33", elsewhere, to: $0,
+                    .downlinkInnerDestinationInvalid),
             ]
         } + [
-            Row("another host's", Policies.site, via: "10.100.200.2", peer, to: "2001:db8:6464:200::1", .downlinkInnerDestinationForeign),
-            Row("the sender's own", Policies.site, via: "10.100.200.2", peer, to: "2001:db8:64c8:200::3", .downlinkInnerDestinationForeign),
+            Row(
+                "another host's", Policies.site, via: "10.100.200.2", peer, to: "2001:db8:6464:200::1",
+                .downlinkInnerDestinationForeign),
+            Row(
+                "the sender's own", Policies.site, via: "10.100.200.2", peer, to: "2001:db8:64c8:200::3",
+                .downlinkInnerDestinationForeign),
             Row("outside", Policies.site, via: "10.100.200.2", peer, to: elsewhere, .downlinkInnerDestinationForeign),
-            Row("outside, from a relay", Policies.relayed, via: "192.0.2.33", elsewhere, to: elsewhere, .downlinkInnerDestinationForeign),
-            Row("another host's, from a relay", Policies.relayed, via: "192.0.2.33", elsewhere, to: peer, .downlinkInnerDestinationForeign),
-            Row("a route inside", Policies.routed, via: "10.100.200.2", peer, to: "2001:db8:64c8:280::1", .downlinkInnerDestinationForeign),
+            Row(
+                "outside, from a relay", Policies.relayed, via: "192.0.2.33", elsewhere, to: elsewhere,
+                .downlinkInnerDestinationForeign),
+            Row(
+                "another host's, from a relay", Policies.relayed, via: "192.0.2.33", elsewhere, to: peer,
+                .downlinkInnerDestinationForeign),
+            Row(
+                "a route inside", Policies.routed, via: "10.100.200.2", peer, to: "2001:db8:64c8:280::1",
+                .downlinkInnerDestinationForeign),
             Row("a route outside", Policies.routed, via: "10.100.200.2", peer, to: "3fff:a::1", .downlinkInnerDestinationForeign),
-            Row("loopback is in none of our prefixes", Policies.site, via: "10.100.200.2", peer, to: "::1", .downlinkInnerDestinationForeign),
-            Row("border relay, back into the domain", Policies.borderRelay, via: "10.100.200.2", peer, to: "2001:db8:909:900::1", .downlinkInnerDestinationForeign),
+            Row(
+                "loopback is in none of our prefixes", Policies.site, via: "10.100.200.2", peer, to: "::1",
+                .downlinkInnerDestinationForeign),
+            Row(
+                "border relay, back into the domain", Policies.borderRelay, via: "10.100.200.2", peer, to: "2001:db8:909:900::1",
+                .downlinkInnerDestinationForeign),
             // Inside the domain, too: a border relay takes what is outside of it.
-            Row("border relay, to a route inside the domain", Policies.routedBorderRelay, via: "10.9.9.9", "2001:db8:909:900::1", to: "2001:db8:64c8:280::1", .downlinkInnerDestinationForeign),
+            Row(
+                "border relay, to a route inside the domain", Policies.routedBorderRelay, via: "10.9.9.9", "2001:db8:909:900::1",
+                to: "2001:db8:64c8:280::1", .downlinkInnerDestinationForeign),
         ]
 
     @Test(arguments: accepted)
@@ -121,10 +159,12 @@ import TunnelCore
         #expect(verdict == (row.reason.map { .drop($0) } ?? DecapsulateTests.deliver()))
     }
 
-    // Whatever the reason is called: nobody else speaks with our addresses, and ::1 stays in its node.
+    // Whatever the reason is called: nobody else speaks with our addresses or an endpoint's, and ::1 stays in its node.
     @Test(arguments: [
         Row("our local prefix, by a relay", Policies.routed, via: "192.0.2.33", "fd00:1::1"),
         Row("our local prefix, by an endpoint", Policies.routed, via: "192.0.2.9", "fd00:1::1"),
+        Row("a route inside the domain, by a relay", Policies.routed, via: "192.0.2.33", "2001:db8:64c8:280::1"),
+        Row("a route inside the domain, by another member", Policies.routed, via: "10.9.9.9", "2001:db8:64c8:280::1"),
         Row("loopback by a border relay", Policies.borderRelay, via: "10.100.200.2", peer, to: "::1"),
         Row("IPv4-mapped by a border relay", Policies.borderRelay, via: "10.100.200.2", peer, to: "::ffff:10.0.0.1"),
     ])

@@ -15,6 +15,9 @@ enum NaiveChecksum {
     /// RFC 8200 section 8.1: addresses as they stand in a packet, 32-bit length, three zeros, next header.
     static func pseudoHeader(addresses: some Sequence<UInt8>, length: Int, protocolNumber: UInt8) -> [UInt8] {
         Array(addresses)
-            + [UInt8(length >> 24), UInt8(length >> 16 & 255), UInt8(length >> 8 & 255), UInt8(length & 255), 0, 0, 0, protocolNumber]
+            + [
+                UInt8(length >> 24), UInt8(length >> 16 & 255), UInt8(length >> 8 & 255), UInt8(length & 255), 0, 0, 0,
+                protocolNumber,
+            ]
     }
 }

@@ -9,7 +9,8 @@ enum Packets {
     ) -> [UInt8] {
         let length = payloadLength ?? payload.count
         let first = UInt32(version) << 28 | UInt32(trafficClass) << 20 | flowLabel
-        return bytes(first) + [UInt8(length >> 8), UInt8(length & 255), next, hopLimit] + bytes(v6(source)) + bytes(v6(destination))
+        return bytes(first) + [UInt8(length >> 8), UInt8(length & 255), next, hopLimit] + bytes(v6(source))
+            + bytes(v6(destination))
             + payload
     }
 
@@ -18,7 +19,9 @@ enum Packets {
         _ source: String, _ destination: String, _ inner: [UInt8], tos: UInt8 = 0, options: [UInt8] = []
     ) -> [UInt8] {
         let total = 20 + options.count + inner.count
-        var header: [UInt8] = [UInt8(0x45 + options.count / 4), tos, UInt8(total >> 8), UInt8(total & 255), 0, 1, 0x40, 0, 64, 41, 0, 0]
+        var header: [UInt8] = [
+            UInt8(0x45 + options.count / 4), tos, UInt8(total >> 8), UInt8(total & 255), 0, 1, 0x40, 0, 64, 41, 0, 0,
+        ]
         header += bytes(v4(source).rawValue) + bytes(v4(destination).rawValue) + options
         let checksum = ~NaiveChecksum.sum(header)
         (header[10], header[11]) = (UInt8(checksum >> 8), UInt8(checksum & 255))

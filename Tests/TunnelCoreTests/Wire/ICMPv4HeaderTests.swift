@@ -61,9 +61,11 @@ import Testing
     }
 
     // IANA ICMP parameters
-    @Test(arguments: [
-        (ICMPv4Type.echoReply, 0), (ICMPv4Type.destinationUnreachable, 3), (ICMPv4Type.sourceQuench, 4), (ICMPv4Type.redirect, 5),
-        (ICMPv4Type.echoRequest, 8), (ICMPv4Type.timeExceeded, 11), (ICMPv4Type.parameterProblem, 12),
-    ] as [(UInt8, UInt8)])
+    @Test(
+        arguments: [
+            (ICMPv4Type.echoReply, 0), (ICMPv4Type.destinationUnreachable, 3), (ICMPv4Type.sourceQuench, 4),
+            (ICMPv4Type.redirect, 5),
+            (ICMPv4Type.echoRequest, 8), (ICMPv4Type.timeExceeded, 11), (ICMPv4Type.parameterProblem, 12),
+        ] as [(UInt8, UInt8)])
     func types(type: UInt8, assigned: UInt8) { #expect(type == assigned) }
 }

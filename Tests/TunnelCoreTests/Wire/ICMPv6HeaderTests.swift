@@ -19,8 +19,12 @@ import Testing
     static let vectors = [
         Vector(bytes: hex("02004321 00000500"), header: header(2, 0, checksum: 0x4321, rest: 1280), isError: true),
         Vector(bytes: hex("01039999 10000000"), header: header(1, 3, checksum: 0x9999, rest: 0x1000_0000), isError: true),
-        Vector(bytes: hex("80001357 beef0007 68656c6c6f"), header: header(128, 0, checksum: 0x1357, rest: 0xBEEF_0007), isError: false),
-        Vector(bytes: hex("81001357 beef0007 68656c6c6f"), header: header(129, 0, checksum: 0x1357, rest: 0xBEEF_0007), isError: false),
+        Vector(
+            bytes: hex("80001357 beef0007 68656c6c6f"), header: header(128, 0, checksum: 0x1357, rest: 0xBEEF_0007),
+            isError: false),
+        Vector(
+            bytes: hex("81001357 beef0007 68656c6c6f"), header: header(129, 0, checksum: 0x1357, rest: 0xBEEF_0007),
+            isError: false),
         // 127 is the last type for errors (RFC 4443 section 2.1)
         Vector(bytes: hex("7f000000 00000000"), header: header(127, 0, checksum: 0, rest: 0), isError: true),
     ]
@@ -42,7 +46,8 @@ import Testing
 
     @Test(arguments: vectors, [0x00, 0xFF] as [UInt8])
     func emitsEveryByteAndNoOther(vector: Vector, fill: UInt8) {
-        #expect(written(12, over: fill) { vector.header.emit(into: &$0) } == vector.bytes[..<8] + Array(repeating: fill, count: 4))
+        #expect(
+            written(12, over: fill) { vector.header.emit(into: &$0) } == vector.bytes[..<8] + Array(repeating: fill, count: 4))
     }
 
     @Test func refusesEveryShorterLength() {
@@ -57,9 +62,10 @@ import Testing
     }
 
     // IANA ICMPv6 parameters
-    @Test(arguments: [
-        (ICMPv6Type.destinationUnreachable, 1), (ICMPv6Type.packetTooBig, 2), (ICMPv6Type.timeExceeded, 3),
-        (ICMPv6Type.parameterProblem, 4), (ICMPv6Type.echoRequest, 128), (ICMPv6Type.echoReply, 129),
-    ] as [(UInt8, UInt8)])
+    @Test(
+        arguments: [
+            (ICMPv6Type.destinationUnreachable, 1), (ICMPv6Type.packetTooBig, 2), (ICMPv6Type.timeExceeded, 3),
+            (ICMPv6Type.parameterProblem, 4), (ICMPv6Type.echoRequest, 128), (ICMPv6Type.echoReply, 129),
+        ] as [(UInt8, UInt8)])
     func types(type: UInt8, assigned: UInt8) { #expect(type == assigned) }
 }

@@ -112,11 +112,12 @@ import TunnelCore
         }
     }
 
-    // 65535 - 20 in units of 8, and nothing of it in the flags.
+    // RFC 791: three bits of flags, 13 of offset; an offset of more bits does not reach the flags.
     @Test func fragmentFieldsStayApart() {
         var header = IPv4Header(totalLength: 28, source: v4("10.0.0.1"), destination: v4("10.0.0.2"))
         for (dontFragment, moreFragments, offset, expected) in [
             (true, true, 0, 0x6000), (false, false, 0x1FFF, 0x1FFF), (true, false, 1, 0x4001), (false, true, 0x1FFF, 0x3FFF),
+            (false, false, 0xE001, 0x0001),
         ] as [(Bool, Bool, UInt16, UInt16)] {
             (header.dontFragment, header.moreFragments, header.fragmentOffset) = (dontFragment, moreFragments, offset)
             let bytes = written(20, over: 0) { [header] in header.emit(into: &$0) }

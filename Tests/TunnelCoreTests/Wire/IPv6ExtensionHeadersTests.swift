@@ -31,7 +31,8 @@ import TunnelCore
         Chain(
             name: "hop-by-hop of 24 bytes", next: 0, body: "0602011400000000 0000000000000000 0000000000000000" + tcp,
             protocolNumber: 6, behind: 24),
-        Chain(name: "hop-by-hop, router alert", next: 0, body: "3a00050200000100 8000581b00000000", protocolNumber: 58, behind: 8),
+        Chain(
+            name: "hop-by-hop, router alert", next: 0, body: "3a00050200000100 8000581b00000000", protocolNumber: 58, behind: 8),
         Chain(name: "destination options", next: 60, body: "1100010400000000" + udp, protocolNumber: 17, behind: 8),
         Chain(
             name: "destination options of 256 bytes", next: 60, body: "111f01fa" + String(repeating: "00", count: 252) + udp,
@@ -61,13 +62,16 @@ import TunnelCore
             name: "destination options, then a first fragment", next: 60, body: "2c00010400000000 1100000101020304" + udp,
             protocolNumber: 17, behind: 16, isFragment: true),
         Chain(
-            name: "authentication, ICV of 12 bytes", next: 51, body: "0604000000000001 00000002" + String(repeating: "55", count: 12) + tcp,
+            name: "authentication, ICV of 12 bytes", next: 51,
+            body: "0604000000000001 00000002" + String(repeating: "55", count: 12) + tcp,
             protocolNumber: 6, behind: 24),
         Chain(
-            name: "authentication, ICV of 20 bytes", next: 51, body: "0606000000000001 00000002" + String(repeating: "55", count: 20) + tcp,
+            name: "authentication, ICV of 20 bytes", next: 51,
+            body: "0606000000000001 00000002" + String(repeating: "55", count: 20) + tcp,
             protocolNumber: 6, behind: 32),
         Chain(
-            name: "authentication without ICV: in units of 4", next: 51, body: "1101000000000001 00000002" + udp, protocolNumber: 17,
+            name: "authentication without ICV: in units of 4", next: 51, body: "1101000000000001 00000002" + udp,
+            protocolNumber: 17,
             behind: 12),
         Chain(
             name: "the order of RFC 8200 section 4.1", next: 0,
@@ -95,8 +99,12 @@ import TunnelCore
         Chain(name: "nothing behind the IPv6 header", next: 0, body: "", protocolNumber: 0, behind: 0),
         Chain(name: "7 bytes of hop-by-hop", next: 0, body: "11000104000000", protocolNumber: 0, behind: 0),
         Chain(name: "hop-by-hop longer than the packet", next: 0, body: "1101010400000000", protocolNumber: 0, behind: 0),
-        Chain(name: "the longest there is, in a short packet", next: 60, body: "11ff010400000000" + udp, protocolNumber: 60, behind: 0),
-        Chain(name: "routing past the end", next: 43, body: "0603000100000000" + udp, protocolNumber: 43, behind: 0, hasSegmentsLeft: true),
+        Chain(
+            name: "the longest there is, in a short packet", next: 60, body: "11ff010400000000" + udp, protocolNumber: 60,
+            behind: 0),
+        Chain(
+            name: "routing past the end", next: 43, body: "0603000100000000" + udp, protocolNumber: 43, behind: 0,
+            hasSegmentsLeft: true),
         Chain(name: "4 bytes of fragment", next: 44, body: "11000001", protocolNumber: 44, behind: 0),
         Chain(name: "authentication past the end", next: 51, body: "0604000000000001 00000002", protocolNumber: 51, behind: 0),
         Chain(

@@ -8,7 +8,8 @@ import Testing
     }
 
     static func vector(
-        _ bytes: String, _ length: UInt16, _ next: UInt8, _ source: String, _ destination: String, _ set: (inout IPv6Header) -> Void
+        _ bytes: String, _ length: UInt16, _ next: UInt8, _ source: String, _ destination: String,
+        _ set: (inout IPv6Header) -> Void
     ) -> Vector {
         var header = IPv6Header(payloadLength: length, nextHeader: next, source: v6(source), destination: v6(destination))
         set(&header)
