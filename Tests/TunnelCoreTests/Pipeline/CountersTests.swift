@@ -1,0 +1,28 @@
+import Testing
+import TunnelCore
+
+@Suite struct CountersTests {
+    @Test func beginAtZero() {
+        let counters = Counters()
+        #expect(Counters.fieldCount == 4 + DropReason.allCases.count)
+        for field in 0..<Counters.fieldCount { #expect(counters[field: field] == 0) }
+    }
+
+    @Test(arguments: DropReason.allCases)
+    func eachReasonHasItsOwn(reason: DropReason) {
+        var counters = Counters()
+        counters.count(reason)
+        counters.count(reason)
+        for other in DropReason.allCases { #expect(counters[other] == (other == reason ? 2 : 0)) }
+        for field in 0..<Counters.fieldCount { #expect(counters[field: field] == (field == 4 + Int(reason.rawValue) ? 2 : 0)) }
+    }
+
+    @Test func fieldsAreTheTotalsThenTheDrops() {
+        var counters = Counters()
+        for field in 0..<Counters.fieldCount { counters[field: field] = UInt64(100 + field) }
+        #expect(counters.uplinkPackets == 100 && counters.uplinkBytes == 101)
+        #expect(counters.downlinkPackets == 102 && counters.downlinkBytes == 103)
+        for reason in DropReason.allCases { #expect(counters[reason] == 104 + UInt64(reason.rawValue)) }
+        for field in 0..<Counters.fieldCount { #expect(counters[field: field] == UInt64(100 + field)) }
+    }
+}
