@@ -70,13 +70,11 @@ extension IPv4Address {
         return network != 0 && network != 127 && network < 224
     }
 
-    /// 10/8, 172.16/12 or 192.168/16 (RFC 1918).
+    /// Means something only within a site: 10/8, 172.16/12, 192.168/16 (RFC 1918), 169.254/16 (RFC 3927) or 100.64/10
+    /// (RFC 6598).
     @inlinable
-    public var isPrivate: Bool {
-        rawValue >> 24 == 10 || rawValue >> 20 == 0xAC1 || rawValue >> 16 == 0xC0A8
+    public var isPrivateUse: Bool {
+        rawValue >> 24 == 10 || rawValue >> 20 == 0xAC1 || rawValue >> 16 == 0xC0A8 || rawValue >> 16 == 0xA9FE
+            || rawValue >> 22 == 0x191
     }
-
-    /// 169.254/16 (RFC 3927).
-    @inlinable
-    public var isLinkLocal: Bool { rawValue >> 16 == 0xA9FE }
 }

@@ -90,5 +90,6 @@ private func splitPrefix(_ text: String, maximum: Int) throws(PrefixError) -> (h
     let parts = text.split(separator: "/", omittingEmptySubsequences: false)
     guard parts.count == 2, !parts[1].isEmpty, parts[1].utf8.allSatisfy({ $0 >= 48 && $0 <= 57 }) else { throw .malformed }
     guard let length = Int(parts[1]), length <= maximum else { throw .lengthOutOfRange(maximum: maximum) }
+    guard parts[1] == String(length) else { throw .malformed }  // a leading zero
     return (parts[0], length)
 }

@@ -24,6 +24,8 @@ public enum AddressPlanError: Error, Equatable, Sendable {
     case endpointNotUnicast(IPv6Prefix, IPv4Address)
     /// The route's endpoint is this host.
     case endpointIsLocal(IPv6Prefix)
+    /// The route would take away what this host owns: its delegated prefix or a local prefix, exactly.
+    case routeIsLocal(IPv6Prefix)
 }
 
 extension AddressPlanError: CustomStringConvertible {
@@ -32,6 +34,7 @@ extension AddressPlanError: CustomStringConvertible {
         case .reserved(let prefix):
             "\(prefix) is unspecified, loopback, IPv4-mapped, link-local or multicast space and is never routed"
         case .endpointNotUnicast(let prefix, let address): "\(address), the endpoint for \(prefix), is not the address of a host"
+        case .routeIsLocal(let prefix): "\(prefix) is this host's own and cannot be another one's"
         case .endpointIsLocal(let prefix): "the endpoint for \(prefix) is this tunnel's own address"
         }
     }
@@ -55,17 +58,20 @@ public struct AddressPlan: Sendable {
         routes: [(prefix: IPv6Prefix, endpoint: IPv4Address)] = []
     ) throws(AddressPlanError) {
         var entries: [(prefix: IPv6Prefix, value: Owner)] = []
+        var own = localPrefixes
         if let domain {
+            if Self.isReserved(domain.prefix) { throw .reserved(domain.prefix) }
             entries.append((domain.prefix, .embedded))
-            if let delegated = domain.delegatedPrefix(of: local) { entries.append((delegated, .local)) }
+            if let delegated = domain.delegatedPrefix(of: local) { own.append(delegated) }
         }
         for route in routes {
             if Self.isReserved(route.prefix) { throw .reserved(route.prefix) }
             if !route.endpoint.isUnicastHost { throw .endpointNotUnicast(route.prefix, route.endpoint) }
             if route.endpoint == local { throw .endpointIsLocal(route.prefix) }
+            if own.contains(route.prefix) { throw .routeIsLocal(route.prefix) }
             entries.append((route.prefix, .endpoint(route.endpoint)))
         }
-        for prefix in localPrefixes {
+        for prefix in own {
             if Self.isReserved(prefix) { throw .reserved(prefix) }
             entries.append((prefix, .local))
         }

@@ -14,7 +14,8 @@ extension VirtioNetHeader {
     /// - Parameters:
     ///   - bytes: the packet, exactly as long as its IPv6 header says.
     ///   - mtu: the TUN's; a longer unfinished packet is a merged one.
-    /// - Returns: nil for a merged packet whose segment size cannot be known: unfinished UDP longer than the MTU.
+    /// - Returns: nil for a merged packet whose segment size cannot be known: unfinished UDP longer than the MTU; and for TCP
+    ///   behind more headers than the least MTU has room for.
     @inlinable
     public init?(delivering bytes: RawSpan, mtu: Int) {
         self.init()

@@ -7,19 +7,19 @@ extension TunnelPolicy {
         // The kernel checked version, length and checksum before the socket saw the packet, and reassembled fragments.
         guard let outer = IPv4View(bytes) else { return .drop(.downlinkOuterHeader) }
         let innerOffset = outer.headerLength
-        guard let packet = IPv6View(bytes.extracting(droppingFirst: innerOffset)) else { return .drop(.downlinkShort) }
+        guard let whole = IPv6View(bytes.extracting(droppingFirst: innerOffset)) else { return .drop(.downlinkShort) }
         guard outer.destination == local else { return .drop(.downlinkOuterDestination) }
-        guard packet.version == 6 else { return .drop(.downlinkNotIPv6) }
-        let innerLength = packet.totalLength
-        guard innerLength <= packet.bytes.byteCount else { return .drop(.downlinkTruncated) }
+        guard whole.version == 6 else { return .drop(.downlinkNotIPv6) }
+        guard let packet = whole.trimmed else { return .drop(.downlinkTruncated) }
+        let innerLength = packet.bytes.byteCount
 
         let outerSource = outer.source
-        guard isPeerAddress(outerSource) else { return .drop(.downlinkOuterSourceMartian) }
         switch peers {
         case .remote(let remote):
             if outerSource != remote { return .drop(.downlinkOuterSourceUnknown) }
             if packet.isNestedTunnel { return .drop(.downlinkNestedTunnel) }
         case .domain(let peers):
+            if !isPeerAddress(outerSource) { return .drop(.downlinkOuterSourceMartian) }
             if !peers.knows(outerSource) { return .drop(.downlinkOuterSourceUnknown) }
             if packet.isNestedTunnel { return .drop(.downlinkNestedTunnel) }
             if let refusal = peers.refusal(of: packet, from: outerSource) { return .drop(refusal) }

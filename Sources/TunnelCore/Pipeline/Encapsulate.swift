@@ -7,10 +7,10 @@ extension TunnelPolicy {
     /// Judges one packet, without its virtio-net header.
     @inlinable
     public func encapsulate(_ bytes: RawSpan) -> UplinkVerdict {
-        guard let packet = IPv6View(bytes) else { return .drop(.uplinkShort) }
-        guard packet.version == 6 else { return .drop(.uplinkNotIPv6) }
-        let innerLength = packet.totalLength
-        guard innerLength <= bytes.byteCount else { return .drop(.uplinkTruncated) }
+        guard let whole = IPv6View(bytes) else { return .drop(.uplinkShort) }
+        guard whole.version == 6 else { return .drop(.uplinkNotIPv6) }
+        guard let packet = whole.trimmed else { return .drop(.uplinkTruncated) }
+        let innerLength = packet.bytes.byteCount
         guard innerLength <= Self.longestInner else { return .drop(.uplinkOversized) }
         if packet.isNestedTunnel { return .drop(.uplinkNestedTunnel) }
 
@@ -58,7 +58,7 @@ extension TunnelPolicy {
         case .embedded:
             let host = peers.domain.host(embeddedIn: destination)
             if !isPeerAddress(host) { return .drop(.uplinkMartianDestination) }
-            if peers.refusesPrivate && host.isPrivate { return .drop(.uplinkPrivateDestination) }
+            if peers.refusesPrivate && host.isPrivateUse { return .drop(.uplinkPrivateDestination) }
             return .send(host)
         case .endpoint(let host):
             return .send(host)

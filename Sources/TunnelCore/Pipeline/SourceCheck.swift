@@ -20,11 +20,12 @@ extension DomainPeers {
         case .invalid, .linkLocal, .multicast:
             return .downlinkInnerSourceInvalid
         }
-        switch plan.owner(of: packet.destination) {
+        let destination = packet.destination
+        switch plan.owner(of: destination) {
         case .local:
             return nil
         case .outside, .endpoint:
-            return isBorderRelay ? nil : .downlinkInnerDestinationForeign
+            return isBorderRelay && !domain.contains(destination) ? nil : .downlinkInnerDestinationForeign
         case .embedded:
             // Never back into the domain: that would let one host reach another through us (RFC 6324).
             return .downlinkInnerDestinationForeign
@@ -38,7 +39,7 @@ extension DomainPeers {
     func maySend(from source: IPv6Address) -> Bool {
         switch plan.owner(of: source) {
         case .local: true
-        case .outside, .endpoint: isBorderRelay
+        case .outside, .endpoint: isBorderRelay && !domain.contains(source)
         case .embedded, .invalid, .linkLocal, .multicast: false
         }
     }

@@ -54,7 +54,7 @@ public struct DomainPeers: Sendable {
         self.relays = relays
         self.isBorderRelay = isBorderRelay
         plan = try AddressPlan(domain: domain, local: local, localPrefixes: localPrefixes, routes: routes)
-        refusesPrivate = domain == .sixToFour && !local.isPrivate && !local.isLinkLocal
+        refusesPrivate = domain == .sixToFour && !local.isPrivateUse
         endpoints = routes.map(\.endpoint)
     }
 

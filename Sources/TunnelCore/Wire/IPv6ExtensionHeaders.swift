@@ -27,11 +27,9 @@ public struct UpperLayer: Equatable, Sendable {
 }
 
 extension IPv6View {
-    /// More extension headers than this are nobody's honest packet; the walk ends at the next one.
-    @usableFromInline static var longestChain: Int { 8 }
-
-    /// Walks the chain of extension headers, as far as `bytes` goes. A header that is cut off ends the walk: its own
-    /// type is then the answer, which no rule takes for a transport or a tunnel.
+    /// Walks the chain of extension headers, as far as `bytes` goes: each is at least 8 bytes, so the packet's length bounds
+    /// the walk. A header that is cut off ends it: its own type is then the answer, which no rule takes for a transport or a
+    /// tunnel.
     @inlinable
     public var upperLayer: UpperLayer {
         if !Self.isExtension(nextHeader) {
@@ -54,14 +52,15 @@ extension IPv6View {
     func walkExtensionHeaders() -> UpperLayer {
         var layer = UpperLayer(
             protocolNumber: nextHeader, offset: IPv6Header.length, isFragment: false, hasSegmentsLeft: false)
-        for _ in 0..<Self.longestChain {
-            guard Self.isExtension(layer.protocolNumber), layer.offset + 8 <= bytes.byteCount else { return layer }
+        var isFirst = true
+        while Self.isExtension(layer.protocolNumber), layer.offset + 8 <= bytes.byteCount {
             let lengthField = Int(bytes.byte(at: layer.offset + 1))
             let length: Int
             switch layer.protocolNumber {
             case ProtocolNumber.fragment:
                 layer.isFragment = true
                 length = 8
+                isFirst = bytes.big16(at: layer.offset + 2) & ~7 == 0
             case ProtocolNumber.authentication:
                 length = (lengthField + 2) * 4
             case ProtocolNumber.routing:
@@ -74,8 +73,8 @@ extension IPv6View {
             guard layer.offset + length <= bytes.byteCount else { return layer }
             layer.protocolNumber = next
             layer.offset += length
-            // Behind a fragment header that is not the first there is only data.
-            if layer.isFragment { return layer }
+            // Behind the fragment header of a later fragment there is only data (RFC 8200 section 4.5).
+            if !isFirst { return layer }
         }
         return layer
     }

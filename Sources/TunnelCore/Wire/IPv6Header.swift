@@ -38,6 +38,14 @@ public struct IPv6View: ~Escapable {
     @inlinable public var destination: IPv6Address { bytes.address6(at: 24) }
     /// Header and payload, by the payload length field.
     @inlinable public var totalLength: Int { IPv6Header.length + payloadLength }
+
+    /// The same packet without what stands behind its payload; nil if the payload is not all there.
+    @inlinable public var trimmed: IPv6View? {
+        @_lifetime(copy self) get {
+            guard totalLength <= bytes.byteCount else { return nil }
+            return IPv6View(bytes.extracting(first: totalLength))
+        }
+    }
 }
 
 /// An IPv6 header as values.

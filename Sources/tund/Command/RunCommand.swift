@@ -152,19 +152,24 @@ struct RunCommand: ParsableCommand {
             }
             if own == remote { throw ValidationError("--remote \(own) is --local itself") }
             if relay.contains(own) { throw ValidationError("--relay \(own) is --local itself") }
-            if let domain {
-                do {
-                    _ = try AddressPlan(
-                        domain: domain, local: own, localPrefixes: localPrefix, routes: route.map { ($0.prefix, $0.endpoint) })
-                } catch {
-                    throw ValidationError("--route or --local-prefix: \(error)")
-                }
-            }
         }
+        try checkPlan(of: domain)
         return TunnelConfiguration(
             name: name, local: local, remote: remote, domain: domain, relays: unique(relay), isBorderRelay: borderRelay,
             routes: route, localPrefixes: localPrefix, hasDefaultRoute: defaultRoute, ttl: ttl, tos: tos,
             discoversPathMTU: pmtudisc, mtu: mtu, device: dev, address: address, workers: workers.count)
+    }
+
+    /// Whether the prefixes can stand beside each other. What hangs on an address that is still to be found is seen later.
+    private func checkPlan(of domain: Domain?) throws {
+        let own: IPv4Address? = if case .address(let address) = local { address } else { nil }
+        do {
+            _ = try AddressPlan(
+                domain: own == nil ? nil : domain, local: own ?? .any, localPrefixes: localPrefix,
+                routes: route.map { ($0.prefix, $0.endpoint) })
+        } catch {
+            throw ValidationError("--6rd-prefix, --route or --local-prefix: \(error)")
+        }
     }
 
     private func unique(_ addresses: [IPv4Address]) -> [IPv4Address] {

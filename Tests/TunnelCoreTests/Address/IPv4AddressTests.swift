@@ -68,19 +68,15 @@ import TunnelCore
     ])
     func unicastHost(text: String, expected: Bool) { #expect(v4(text).isUnicastHost == expected) }
 
-    // RFC 1918
+    // RFC 1918, 3927 and 6598
     @Test(arguments: [
         ("9.255.255.255", false), ("10.0.0.0", true), ("10.255.255.255", true), ("11.0.0.0", false), ("172.15.255.255", false),
         ("172.16.0.0", true), ("172.31.255.255", true), ("172.32.0.0", false), ("192.167.255.255", false), ("192.168.0.0", true),
-        ("192.168.255.255", true), ("192.169.0.0", false), ("100.64.0.1", false), ("169.254.0.1", false), ("127.0.0.1", false),
-    ])
-    func privateUse(text: String, expected: Bool) { #expect(v4(text).isPrivate == expected) }
-
-    // RFC 3927
-    @Test(arguments: [
+        ("192.168.255.255", true), ("192.169.0.0", false), ("127.0.0.1", false),
         ("169.253.255.255", false), ("169.254.0.0", true), ("169.254.255.255", true), ("169.255.0.0", false),
+        ("100.63.255.255", false), ("100.64.0.0", true), ("100.127.255.255", true), ("100.128.0.0", false),
     ])
-    func linkLocal(text: String, expected: Bool) { #expect(v4(text).isLinkLocal == expected) }
+    func privateUse(text: String, expected: Bool) { #expect(v4(text).isPrivateUse == expected) }
 
     @Test func ordersAsNumbers() {
         #expect(v4("9.255.255.255") < v4("10.0.0.0"))

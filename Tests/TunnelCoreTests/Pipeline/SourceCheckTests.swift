@@ -75,10 +75,10 @@ import TunnelCore
             // Inside the domain, and the sender is neither embedded nor the route's endpoint.
             Row(
                 "a route inside the domain, by another", Policies.routed, via: "10.9.9.9", "2001:db8:64c8:280::1",
-                .downlinkInnerSourceSpoofed),
+                .downlinkInnerSourceUnauthorized),
             Row(
                 "a route inside the domain, by a relay", Policies.routed, via: "192.0.2.33", "2001:db8:64c8:280::1",
-                .downlinkInnerSourceSpoofed),
+                .downlinkInnerSourceUnauthorized),
 
             Row("outside, no relays", Policies.site, via: "10.100.200.2", elsewhere, .downlinkInnerSourceUnauthorized),
             Row("outside, by another", Policies.relayed, via: "10.100.200.2", elsewhere, .downlinkInnerSourceUnauthorized),
@@ -91,7 +91,7 @@ import TunnelCore
                 .downlinkInnerSourceUnauthorized),
             Row(
                 "our local prefix outside the domain", Policies.routed, via: "10.100.200.2", "fd00:1::1",
-                .downlinkInnerSourceUnauthorized),
+                .downlinkInnerSourceSpoofed),
             // It lets its own side out, not others in.
             Row(
                 "border relay, outside by a member", Policies.borderRelay, via: "10.100.200.2", elsewhere, to: relay,
@@ -129,7 +129,7 @@ import TunnelCore
             Row("a route outside", Policies.routed, via: "10.100.200.2", peer, to: "3fff:a::1", .downlinkInnerDestinationForeign),
             Row(
                 "loopback is in none of our prefixes", Policies.site, via: "10.100.200.2", peer, to: "::1",
-                .downlinkInnerDestinationForeign),
+                .downlinkInnerDestinationInvalid),
             Row(
                 "border relay, back into the domain", Policies.borderRelay, via: "10.100.200.2", peer, to: "2001:db8:909:900::1",
                 .downlinkInnerDestinationForeign),

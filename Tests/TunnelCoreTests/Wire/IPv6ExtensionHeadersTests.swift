@@ -116,8 +116,8 @@ import TunnelCore
             name: "8 headers", next: 60, body: String(repeating: "3c00010400000000", count: 7) + "1100010400000000" + udp,
             protocolNumber: 17, behind: 64),
         Chain(
-            name: "9 headers: nobody's honest packet", next: 60,
-            body: String(repeating: "3c00010400000000", count: 8) + "1100010400000000" + udp, protocolNumber: 60, behind: 64),
+            name: "9 headers: only the packet's end ends the walk", next: 60,
+            body: String(repeating: "3c00010400000000", count: 8) + "1100010400000000" + udp, protocolNumber: 17, behind: 72),
     ]
 
     @Test(arguments: chains)
