@@ -4,10 +4,12 @@ public protocol PacketSink: ~Copyable {
     mutating func fromTun(offset: Int, length: Int)
     /// A packet of the underlay, from its IPv4 header on.
     mutating func fromUnderlay(offset: Int, length: Int)
-    /// A frame has left for the underlay: bytes of the inner packet.
-    mutating func sent(bytes: Int)
-    /// A frame was taken by the TUN: bytes of the inner packet.
-    mutating func delivered(bytes: Int)
+    /// A frame of the batch under way has left for the underlay. Frames are numbered from 0 as they were queued.
+    mutating func sent(frame: Int)
+    /// A frame was taken by the TUN.
+    mutating func delivered(frame: Int)
+    /// The TUN refused a frame. If the sink answers true, the frame's slots stay as they are until it calls `forget`.
+    mutating func refused(frame: Int, code: Int32) -> Bool
 }
 
 /// How a turn of the loop ended.
@@ -37,12 +39,18 @@ public protocol PacketEngine: ~Copyable {
 
     var canSend: Bool { get }
     var canDeliver: Bool { get }
-    /// The next piece of the frame being put together.
-    mutating func addSlice(offset: Int, length: Int)
-    /// Queues the frame for the underlay host `destination` (host order).
+    /// Most frames, and slices of all frames, in a batch for the underlay.
+    var sendCapacity: (frames: Int, slices: Int) { get }
+    /// The next piece of the frame for the underlay that is being put together.
+    mutating func addSendSlice(offset: Int, length: Int)
+    /// Queues that frame for the underlay host `destination` (host order).
     mutating func send(to destination: UInt32, ttl: UInt8, tos: UInt8)
-    /// Queues the frame, virtio-net header first, for the TUN.
+    /// The next piece of the frame for the TUN that is being put together.
+    mutating func addDeliverySlice(offset: Int, length: Int)
+    /// Queues that frame, virtio-net header first.
     mutating func deliver()
+    /// Ends a frame that the sink kept when it was refused.
+    mutating func forget(frame: Int)
     /// The packet at this offset is finished with; its slot may be filled again.
     mutating func release(offset: Int)
 }

@@ -10,16 +10,21 @@ public struct PacketMemory: ~Copyable, @unchecked Sendable {
 
     let base: UnsafeMutableRawPointer
     public let slotCount: Int
-    var byteCount: Int { slotCount * Self.slotSize }
+    /// Room behind the slots for headers that belong to no slot.
+    public let scratch: Range<Int>
+    var byteCount: Int { scratch.upperBound }
 
-    public init(slotCount: Int) throws(SystemError) {
-        let size = slotCount * Self.slotSize
+    /// - Parameter scratch: bytes of it.
+    public init(slotCount: Int, scratch: Int = 0) throws(SystemError) {
+        let slots = slotCount * Self.slotSize
+        let size = slots + scratch
         let memory = unsafe mmap(nil, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0)
         guard let memory = unsafe memory, unsafe memory != MAP_FAILED else {
             throw SystemError("mmap of \(size) bytes for packets")
         }
         unsafe base = memory
         self.slotCount = slotCount
+        self.scratch = slots..<size
     }
 
     deinit { unsafe munmap(base, byteCount) }

@@ -44,9 +44,26 @@ public struct TunDevice: ~Copyable, Sendable {
         try check("ioctl(TUNSETIFF)", unsafe tund_ioctl(descriptor.rawValue, tund_TUNSETIFF, &request))
         var headerLength: Int32 = 10
         try check("ioctl(TUNSETVNETHDRSZ)", unsafe tund_ioctl(descriptor.rawValue, tund_TUNSETVNETHDRSZ, &headerLength))
-        // Whole packets with finished checksums: nothing is left to us.
-        try check("ioctl(TUNSETOFFLOAD)", tund_ioctl_value(descriptor.rawValue, tund_TUNSETOFFLOAD, 0))
         self.descriptor = descriptor
+    }
+
+    /// Says which work the kernel may leave to us; the setting is the device's, shared by its queues. Unfinished checksums come
+    /// with any segmentation. What the kernel does not know is left out.
+    /// - Returns: what was agreed.
+    public func negotiate(tcpSegmentation: Bool, udpSegmentation: Bool) throws(SystemError) -> (tcp: Bool, udp: Bool) {
+        // Each step on its own: the kernel refuses a set that holds one unknown bit. USO4 and USO6 go only together, and
+        // neither they nor TSO go without checksums (drivers/net/tun.c `set_offload`).
+        let tcp = UInt(TUN_F_TSO4 | TUN_F_TSO6 | TUN_F_TSO_ECN)
+        let udp = UInt(tund_TUN_F_USO4 | tund_TUN_F_USO6)
+        for wish in [(tcpSegmentation, udpSegmentation), (tcpSegmentation, false)] {
+            var set: UInt = wish.0 || wish.1 ? UInt(TUN_F_CSUM) : 0
+            if wish.0 { set |= tcp }
+            if wish.1 { set |= udp }
+            if tund_ioctl_value(descriptor.rawValue, tund_TUNSETOFFLOAD, set) == 0 { return wish }
+            if errno != EINVAL { throw SystemError("ioctl(TUNSETOFFLOAD)") }
+        }
+        try check("ioctl(TUNSETOFFLOAD)", tund_ioctl_value(descriptor.rawValue, tund_TUNSETOFFLOAD, 0))
+        return (false, false)
     }
 
     /// Whether the device still exists: a descriptor outlives it.

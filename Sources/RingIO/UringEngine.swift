@@ -5,6 +5,8 @@ internal import Glibc
 public enum TunReading: String, Sendable, CaseIterable {
     /// One request that yields a packet at a time for ever (Linux 6.7).
     case multishot
+    /// Several reads that each wait for a packet (6.4).
+    case reads
     /// A poll, and a burst of reads that do not wait when it fires. Before 6.4 every other way ends in a thread of io-wq.
     case burst
 }
@@ -36,14 +38,16 @@ public struct UringEngine<Link: Underlay & ~Copyable>: PacketEngine, ~Copyable, 
     /// Buffers for TUN reads and for receives; powers of two.
     private static var tunSlots: Int { 128 }
     private static var underlaySlots: Int { 256 }
-    /// Reads in one burst.
+    /// Frames and slices of one batch for the underlay, and room for the headers of segments.
+    private static var sendFrames: Int { 4096 }
+    private static var scratchSize: Int { 1 << 19 }
+    /// Reads in one burst, or in flight.
     private static var burstLength: Int { 32 }
     /// How long a source that fails is left alone.
     private static var retryNanoseconds: Int64 { 50_000_000 }
     /// An IPv6 packet of this length must pass (RFC 8200 section 5): where the path is narrower, IPv4 fragments it, as sit does
     /// by clearing DF.
     private static var leastMTU: Int { 1280 }
-    private static var virtioHeaderLength: Int { 10 }
 
     // The kernel may write to memory and buffer rings until the ring is closed, so it comes first in tearing down: properties
     // are destroyed in the order of declaration.
@@ -77,8 +81,8 @@ public struct UringEngine<Link: Underlay & ~Copyable>: PacketEngine, ~Copyable, 
         throws(SystemError)
     {
         let slots = Self.tunSlots + Self.underlaySlots
-        let ring = try Ring(entries: 1024, completions: 4096)
-        let memory = try PacketMemory(slotCount: slots)
+        let ring = try Ring(entries: 4096, completions: 16384)
+        let memory = try PacketMemory(slotCount: slots, scratch: Self.scratchSize)
         var tunBuffers = try BufferRing(group: 0, entries: Self.tunSlots, in: ring)
         var underlayBuffers = try BufferRing(group: 1, entries: Self.underlaySlots, in: ring)
         try ring.register([
@@ -91,8 +95,9 @@ public struct UringEngine<Link: Underlay & ~Copyable>: PacketEngine, ~Copyable, 
         self.tunBuffers = tunBuffers
         self.underlayBuffers = underlayBuffers
         references = SlotReferences(count: slots)
-        sends = MessageQueue(frames: Self.tunSlots, slices: Self.tunSlots)
-        writes = MessageQueue(frames: Self.underlaySlots, slices: Self.underlaySlots)
+        sends = MessageQueue(frames: Self.sendFrames, slices: 2 * Self.sendFrames)
+        // Twice: a merged frame that the TUN refuses goes again packet by packet.
+        writes = MessageQueue(frames: 2 * Self.underlaySlots, slices: 2 * Self.underlaySlots)
         self.tun = tun
         self.underlay = underlay
         self.wakeUp = wakeUp
@@ -143,13 +148,13 @@ public struct UringEngine<Link: Underlay & ~Copyable>: PacketEngine, ~Copyable, 
             case .write:
                 let frame = Int(truncatingIfNeeded: completion.userData & 0xFFFF_FFFF)
                 if result >= 0 {
-                    sink.delivered(bytes: result &- Self.virtioHeaderLength)
+                    sink.delivered(frame: frame)
                 } else {
                     errors.count(.tunWrite, code: -completion.result)
                     if isTunGone(completion.result) { state = .tunGone }
+                    if sink.refused(frame: frame, code: -completion.result) { continue }
                 }
-                unsafe releaseSlots(of: writes.vectors(of: frame))
-                writes.complete()
+                forget(frame: frame)
             case .tunPoll:
                 isPollArmed = completion.hasMore
                 burstIsDry = false
@@ -169,7 +174,7 @@ public struct UringEngine<Link: Underlay & ~Copyable>: PacketEngine, ~Copyable, 
     private mutating func readCompleted(
         _ completion: Ring.Completion, _ sink: inout some PacketSink & ~Copyable, _ state: inout EngineState
     ) {
-        if reading == .burst {
+        if reading != .multishot {
             readsInFlight &-= 1
         } else if !completion.hasMore {
             isReadArmed = false
@@ -198,7 +203,7 @@ public struct UringEngine<Link: Underlay & ~Copyable>: PacketEngine, ~Copyable, 
         let frame = Int(truncatingIfNeeded: completion.userData & 0xFFFF_FFFF)
         let isFirstTry = completion.userData >> 32 == Request.send.rawValue
         if completion.result >= 0 {
-            sink.sent(bytes: Int(completion.result))
+            sink.sent(frame: frame)
         } else if completion.result == -EMSGSIZE, isFirstTry, sends.byteCount(of: frame) <= Self.leastMTU {
             let entry = unsafe ring.next()
             unsafe io_uring_prep_sendmsg(entry, File.fragmentingSender, sends.message(of: frame), 0)
@@ -245,6 +250,11 @@ public struct UringEngine<Link: Underlay & ~Copyable>: PacketEngine, ~Copyable, 
             if isReadArmed || tunBuffers.available == 0 { return }
             isReadArmed = true
             queueRead(tund_op_read_multishot)
+        case .reads:
+            while readsInFlight < min(Self.burstLength, tunBuffers.available) {
+                readsInFlight &+= 1
+                queueRead(UInt8(IORING_OP_READ.rawValue))
+            }
         case .burst:
             if !isPollArmed {
                 isPollArmed = true
@@ -274,17 +284,23 @@ public struct UringEngine<Link: Underlay & ~Copyable>: PacketEngine, ~Copyable, 
     public var canSend: Bool { sends.inFlight == 0 }
     public var canDeliver: Bool { writes.inFlight == 0 }
 
+    public var sendCapacity: (frames: Int, slices: Int) { (sends.capacity, sends.vectorCapacity) }
+
     @inline(__always)
-    public mutating func addSlice(offset: Int, length: Int) {
-        // Which queue it belongs to is known by the slot: packets of the TUN go to the underlay, the others to the TUN.
-        let slot = PacketMemory.slot(at: offset)
-        references.retain(slot)
-        let base = unsafe memory.base + offset
-        if slot < Self.tunSlots {
-            unsafe sends.addSlice(base, length: length)
-        } else {
-            unsafe writes.addSlice(base, length: length)
-        }
+    public mutating func addSendSlice(offset: Int, length: Int) {
+        references.retain(at: offset)
+        unsafe sends.addSlice(memory.base + offset, length: length)
+    }
+
+    @inline(__always)
+    public mutating func addDeliverySlice(offset: Int, length: Int) {
+        references.retain(at: offset)
+        unsafe writes.addSlice(memory.base + offset, length: length)
+    }
+
+    public mutating func forget(frame: Int) {
+        unsafe releaseSlots(of: writes.vectors(of: frame))
+        writes.complete()
     }
 
     @inline(__always)
@@ -319,8 +335,7 @@ public struct UringEngine<Link: Underlay & ~Copyable>: PacketEngine, ~Copyable, 
     private mutating func releaseSlots(of vectors: UnsafeMutableBufferPointer<iovec>) {
         for index in 0..<vectors.count {
             guard let base = unsafe vectors[index].iov_base else { continue }
-            let slot = unsafe PacketMemory.slot(at: base - memory.base)
-            if references.release(slot) { recycle(slot) }
+            if let slot = unsafe references.release(at: base - memory.base) { recycle(slot) }
         }
     }
 
@@ -366,22 +381,30 @@ private struct TimeSpec: ~Copyable, @unchecked Sendable {
 /// How many frames use each slot: several may be cut from one packet, and several packets may make one frame.
 @safe
 private struct SlotReferences: ~Copyable, @unchecked Sendable {
-    private let counts: UnsafeMutablePointer<UInt16>
+    private let counts: UnsafeMutablePointer<UInt32>
+    private let count: Int
 
     init(count: Int) {
+        self.count = count
         unsafe counts = .allocate(capacity: count)
         unsafe counts.initialize(repeating: 0, count: count)
     }
 
     deinit { unsafe counts.deallocate() }
 
+    /// What lies behind the slots, in the scratch memory, is used by nobody else.
     @inline(__always)
-    func retain(_ slot: Int) { unsafe counts[slot] &+= 1 }
+    func retain(at offset: Int) {
+        let slot = PacketMemory.slot(at: offset)
+        if slot < count { unsafe counts[slot] &+= 1 }
+    }
 
-    /// Whether that was the last use.
+    /// The slot, if that was its last use.
     @inline(__always)
-    func release(_ slot: Int) -> Bool {
+    func release(at offset: Int) -> Int? {
+        let slot = PacketMemory.slot(at: offset)
+        if slot >= count { return nil }
         unsafe counts[slot] &-= 1
-        return unsafe counts[slot] == 0
+        return unsafe counts[slot] == 0 ? slot : nil
     }
 }

@@ -25,6 +25,14 @@ static const unsigned long tund_TUNSETOWNER = TUNSETOWNER;
 static const unsigned long tund_TUNSETOFFLOAD = TUNSETOFFLOAD;
 static const unsigned long tund_TUNSETVNETHDRSZ = TUNSETVNETHDRSZ;
 
+// Linux 6.2
+#ifndef TUN_F_USO4
+#define TUN_F_USO4 0x20
+#define TUN_F_USO6 0x40
+#endif
+static const int tund_TUN_F_USO4 = TUN_F_USO4;
+static const int tund_TUN_F_USO6 = TUN_F_USO6;
+
 // struct ifreq's part that TUNSETIFF reads and writes; the union behind the flags is 24 bytes in all.
 struct tund_ifreq {
     char name[16];

@@ -5,6 +5,11 @@ public struct Counters: Sendable {
     public var uplinkBytes: UInt64 = 0
     public var downlinkPackets: UInt64 = 0
     public var downlinkBytes: UInt64 = 0
+    /// Super-packets of the TUN that were cut, and ones that were made for it.
+    public var splitPackets: UInt64 = 0
+    public var mergedPackets: UInt64 = 0
+    /// Made ones that the TUN refused; they went again one by one.
+    public var refusedMerges: UInt64 = 0
     @usableFromInline var drops = InlineArray<32, UInt64>(repeating: 0)
 
     public init() {
@@ -17,8 +22,8 @@ public struct Counters: Sendable {
     @inlinable
     public subscript(reason: DropReason) -> UInt64 { drops[Int(reason.rawValue)] }
 
-    /// Every number in a fixed order, for publishing and adding up: the four totals, then the drops by raw value.
-    @inlinable public static var fieldCount: Int { 4 + DropReason.count }
+    /// Every number in a fixed order, for publishing and adding up: the totals, then the drops by raw value.
+    @inlinable public static var fieldCount: Int { 7 + DropReason.count }
     @inlinable
     public subscript(field index: Int) -> UInt64 {
         get {
@@ -27,7 +32,10 @@ public struct Counters: Sendable {
             case 1: uplinkBytes
             case 2: downlinkPackets
             case 3: downlinkBytes
-            default: drops[index - 4]
+            case 4: splitPackets
+            case 5: mergedPackets
+            case 6: refusedMerges
+            default: drops[index - 7]
             }
         }
         set {
@@ -36,7 +44,10 @@ public struct Counters: Sendable {
             case 1: uplinkBytes = newValue
             case 2: downlinkPackets = newValue
             case 3: downlinkBytes = newValue
-            default: drops[index - 4] = newValue
+            case 4: splitPackets = newValue
+            case 5: mergedPackets = newValue
+            case 6: refusedMerges = newValue
+            default: drops[index - 7] = newValue
             }
         }
     }

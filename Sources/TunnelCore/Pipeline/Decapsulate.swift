@@ -32,14 +32,16 @@ extension TunnelPolicy {
     }
 
     /// Judges a batch of packets as a raw socket hands them over, IPv4 header first, and prepares the good ones for the TUN:
-    /// the virtio-net header is written over the end of the outer header, which nobody needs any more.
+    /// merged where they can be, and with a virtio-net header written over the end of the outer header, which nobody needs any
+    /// more.
     /// - Parameters:
     ///   - batch: where in `memory` they are.
+    ///   - merge: empty, and empty again afterwards.
     ///   - frames: takes the packets to deliver and those to forget; it must have room for the whole batch.
-    @inlinable @_lifetime(memory: copy memory)
+    @_lifetime(memory: copy memory)
     public func decapsulate(
-        _ batch: borrowing FixedList<Slice>, in memory: inout MutableRawSpan, into frames: inout FrameBatch,
-        counters: inout Counters
+        _ batch: borrowing FixedList<Slice>, in memory: inout MutableRawSpan, merge: inout ReceiveMerge,
+        into frames: inout FrameBatch, counters: inout Counters
     ) {
         for index in 0..<batch.count {
             let slice = batch[index]
@@ -47,14 +49,9 @@ extension TunnelPolicy {
             switch decapsulate(memory.bytes.extracting(slice.range)) {
             case .deliver(let delivery):
                 let inner = Slice(offset: Int(slice.offset) + delivery.innerOffset, length: delivery.innerLength)
-                if let header = VirtioNetHeader(delivering: memory.bytes.extracting(inner.range), mtu: mtu) {
-                    header.emit(into: &memory, at: Int(inner.offset) - VirtioNetHeader.length)
+                if let virtio = VirtioNetHeader(delivering: memory.bytes.extracting(inner.range), mtu: mtu) {
                     IPv6Header.rewrite(trafficClass: delivery.trafficClass, in: &memory, at: Int(inner.offset))
-                    frames.append(
-                        Slice(
-                            offset: Int(inner.offset) - VirtioNetHeader.length,
-                            length: VirtioNetHeader.length + delivery.innerLength),
-                        outer: OuterHeader(destination: .any, ttl: 0, tos: 0), innerLength: delivery.innerLength)
+                    merge.add(inner, virtio, in: memory.bytes)
                     continue
                 }
                 reason = .downlinkUnfinishedOversized
@@ -64,5 +61,6 @@ extension TunnelPolicy {
             counters.count(reason)
             frames.dropped.append(slice)
         }
+        merge.emit(in: &memory, into: &frames, counters: &counters)
     }
 }

@@ -43,7 +43,7 @@ public enum DropReason: UInt8, CaseIterable, Sendable {
         case .uplinkNotIPv6: ("uplink.not-ipv6", "the TUN handed over something that is not IPv6")
         case .uplinkTruncated: ("uplink.truncated", "the payload length runs past the packet's end")
         case .uplinkOversized: ("uplink.oversized", "too long for an IPv4 packet")
-        case .uplinkOffload: ("uplink.offload", "a checksum or segmentation request that was never negotiated")
+        case .uplinkOffload: ("uplink.offload", "a checksum or segmentation request that makes no sense")
         case .uplinkNestedTunnel: ("uplink.nested-tunnel", "carries protocol 41 or 4: a tunnel in the tunnel")
         case .uplinkMulticastDestination: ("uplink.multicast-destination", "multicast has no embedded host")
         case .uplinkLinkLocalDestination: ("uplink.link-local-destination", "link-local addresses have no embedded host")

@@ -5,13 +5,14 @@ extension TunnelPolicy {
     @usableFromInline static var longestInner: Int { 65535 - IPv4Header.minimumLength }
 
     /// Judges one packet, without its virtio-net header.
+    /// - Parameter isSuperPacket: it will be cut into segments, so it may be longer than a packet can be.
     @inlinable
-    public func encapsulate(_ bytes: RawSpan) -> UplinkVerdict {
+    public func encapsulate(_ bytes: RawSpan, isSuperPacket: Bool = false) -> UplinkVerdict {
         guard let whole = IPv6View(bytes) else { return .drop(.uplinkShort) }
         guard whole.version == 6 else { return .drop(.uplinkNotIPv6) }
         guard let packet = whole.trimmed else { return .drop(.uplinkTruncated) }
         let innerLength = packet.bytes.byteCount
-        guard innerLength <= Self.longestInner else { return .drop(.uplinkOversized) }
+        guard isSuperPacket || innerLength <= Self.longestInner else { return .drop(.uplinkOversized) }
         if packet.isNestedTunnel { return .drop(.uplinkNestedTunnel) }
 
         let destination: IPv4Address
@@ -73,36 +74,61 @@ extension TunnelPolicy {
         }
     }
 
-    /// Judges a batch of packets as the TUN hands them over, each behind its virtio-net header.
+    /// Judges a batch of packets as the TUN hands them over, each behind its virtio-net header; cuts super-packets and finishes
+    /// checksums.
     /// - Parameters:
-    ///   - batch: where in `memory` they are.
-    ///   - frames: takes the packets to send and those to forget; it must have room for the whole batch.
-    @inlinable
+    ///   - batch: where in `memory` they are; packets before `next` are done already.
+    ///   - next: the first packet that is not done yet: the batch's count, unless `frames` had no room for all.
+    ///   - frames: takes the packets to send and those to forget.
+    @_lifetime(memory: copy memory)
     public func encapsulate(
-        _ batch: borrowing FixedList<Slice>, in memory: RawSpan, into frames: inout FrameBatch, counters: inout Counters
+        _ batch: borrowing FixedList<Slice>, from next: inout Int, in memory: inout MutableRawSpan,
+        into frames: inout FrameBatch, counters: inout Counters
     ) {
-        for index in 0..<batch.count {
-            let slice = batch[index]
-            let reason: DropReason
-            let read = memory.extracting(slice.range)
-            if let virtio = VirtioNetView(read) {
-                if virtio.isPlain {
-                    switch encapsulate(read.extracting(droppingFirst: VirtioNetHeader.length)) {
-                    case .send(let outer, let innerLength):
-                        let payload = Slice(offset: Int(slice.offset) + VirtioNetHeader.length, length: innerLength)
-                        frames.append(payload, outer: outer, innerLength: innerLength)
-                        continue
-                    case .drop(let refusal):
-                        reason = refusal
-                    }
-                } else {
-                    reason = .uplinkOffload
+        while next < batch.count {
+            let slice = batch[next]
+            guard frames.hasRoom(frames: 1, scratch: 0) else { return }
+            switch judge(memory.bytes.extracting(slice.range)) {
+            case .whole(let outer, let innerLength):
+                let packet = Slice(offset: Int(slice.offset) + VirtioNetHeader.length, length: innerLength)
+                frames.append(packet, outer: outer, innerLength: innerLength)
+            case .split(let outer, let innerLength, let split):
+                guard frames.couldHold(frames: split.segmentCount, scratch: split.scratchLength) else {
+                    counters.count(.uplinkOffload)
+                    frames.dropped.append(slice)
+                    break
                 }
-            } else {
-                reason = .uplinkShort
+                guard frames.hasRoom(frames: split.segmentCount, scratch: split.scratchLength) else { return }
+                let packet = Slice(offset: Int(slice.offset) + VirtioNetHeader.length, length: innerLength)
+                split.emit(packet, outer: outer, in: &memory, into: &frames)
+                if split.segmentCount > 1 { counters.splitPackets &+= 1 }
+            case .drop(let reason):
+                counters.count(reason)
+                frames.dropped.append(slice)
             }
-            counters.count(reason)
-            frames.dropped.append(slice)
+            next &+= 1
+        }
+    }
+
+    private enum UplinkWork {
+        case whole(OuterHeader, innerLength: Int)
+        case split(OuterHeader, innerLength: Int, SegmentationSplit)
+        case drop(DropReason)
+    }
+
+    /// Judges what was read from the TUN, virtio-net header first.
+    private func judge(_ read: RawSpan) -> UplinkWork {
+        guard let virtio = VirtioNetView(read) else { return .drop(.uplinkShort) }
+        let bytes = read.extracting(droppingFirst: VirtioNetHeader.length)
+        switch encapsulate(bytes, isSuperPacket: virtio.segmentation != .none) {
+        case .drop(let reason):
+            return .drop(reason)
+        case .send(let outer, let innerLength):
+            if virtio.isPlain { return .whole(outer, innerLength: innerLength) }
+            guard let packet = IPv6View(bytes.extracting(first: innerLength)),
+                let split = SegmentationSplit(packet, virtio)
+            else { return .drop(.uplinkOffload) }
+            return .split(outer, innerLength: innerLength, split)
         }
     }
 }

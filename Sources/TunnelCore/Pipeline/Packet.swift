@@ -24,6 +24,9 @@ public struct OuterHeader: Hashable, Sendable, BitwiseCopyable {
         self.ttl = ttl
         self.tos = tos
     }
+
+    /// For the downlink, where there is none.
+    @inlinable static var none: OuterHeader { OuterHeader(destination: .any, ttl: 0, tos: 0) }
 }
 
 /// A packet to hand on: a gather list, and on the uplink where it goes.
@@ -33,29 +36,41 @@ public struct Frame: Hashable, Sendable, BitwiseCopyable {
     /// Its slices in `FrameBatch.slices`.
     public var firstSlice: UInt32
     public var sliceCount: UInt32
-    /// Bytes of the inner packet.
+    /// Packets of the wire that it stands for: more than one if they were merged.
+    public var packetCount: UInt32
+    /// Bytes of those packets, without outer headers.
     public var innerLength: UInt32
 
     @inlinable
-    public init(outer: OuterHeader, firstSlice: Int, sliceCount: Int, innerLength: Int) {
+    public init(outer: OuterHeader, firstSlice: Int, sliceCount: Int, packetCount: Int, innerLength: Int) {
         self.outer = outer
         self.firstSlice = UInt32(truncatingIfNeeded: firstSlice)
         self.sliceCount = UInt32(truncatingIfNeeded: sliceCount)
+        self.packetCount = UInt32(truncatingIfNeeded: packetCount)
         self.innerLength = UInt32(truncatingIfNeeded: innerLength)
     }
 }
 
-/// What a stage makes of a batch: frames to hand on and packets that are finished with. Its room is allocated once.
+/// What a stage makes of a batch: frames to hand on and packets that are finished with. Its room is allocated once; a stage
+/// that finds too little of it left for a packet leaves that packet for the next batch.
 public struct FrameBatch: ~Copyable {
     public var frames: FixedList<Frame>
     public var slices: FixedList<Slice>
     /// Dropped packets, by their slice in the batch that came in: their buffers are free again.
     public var dropped: FixedList<Slice>
 
-    public init(frames: Int, slices: Int) {
+    /// Where in the packet memory new headers may be written.
+    public let scratch: Range<Int>
+    @usableFromInline var scratchUsed = 0
+
+    /// - Parameters:
+    ///   - packets: of which there may be in one batch.
+    ///   - scratch: offsets in the packet memory; may be empty for a stage that makes no headers.
+    public init(frames: Int, slices: Int, packets: Int, scratch: Range<Int>) {
         self.frames = FixedList(capacity: frames)
         self.slices = FixedList(capacity: slices)
-        dropped = FixedList(capacity: frames)
+        dropped = FixedList(capacity: packets)
+        self.scratch = scratch
     }
 
     @inlinable
@@ -63,12 +78,44 @@ public struct FrameBatch: ~Copyable {
         frames.removeAll()
         slices.removeAll()
         dropped.removeAll()
+        scratchUsed = 0
+    }
+
+    /// Whether so many frames of two slices, with so many bytes of headers, still fit.
+    @inlinable
+    func hasRoom(frames count: Int, scratch length: Int) -> Bool {
+        frames.count &+ count <= frames.capacity && slices.count &+ 2 &* count <= slices.capacity
+            && scratchUsed &+ length <= scratch.count
+    }
+
+    /// Whether they would fit if the batch were empty.
+    @inlinable
+    func couldHold(frames count: Int, scratch length: Int) -> Bool {
+        count <= frames.capacity && 2 &* count <= slices.capacity && length <= scratch.count
+    }
+
+    /// The offset of `length` bytes for headers; there must be room.
+    @inlinable
+    mutating func takeScratch(_ length: Int) -> Int {
+        let offset = scratch.lowerBound &+ scratchUsed
+        scratchUsed &+= length
+        return offset
     }
 
     /// Adds a frame of one slice.
     @inlinable
     mutating func append(_ slice: Slice, outer: OuterHeader, innerLength: Int) {
-        frames.append(Frame(outer: outer, firstSlice: slices.count, sliceCount: 1, innerLength: innerLength))
+        frames.append(
+            Frame(outer: outer, firstSlice: slices.count, sliceCount: 1, packetCount: 1, innerLength: innerLength))
         slices.append(slice)
+    }
+
+    /// Adds a frame of two slices: headers and payload.
+    @inlinable
+    mutating func append(_ header: Slice, _ payload: Slice, outer: OuterHeader, innerLength: Int) {
+        frames.append(
+            Frame(outer: outer, firstSlice: slices.count, sliceCount: 2, packetCount: 1, innerLength: innerLength))
+        slices.append(header)
+        slices.append(payload)
     }
 }

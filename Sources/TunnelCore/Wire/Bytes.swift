@@ -48,6 +48,15 @@ extension MutableRawSpan {
     @inlinable @inline(__always) @_lifetime(self: copy self)
     mutating func put(big value: UInt64, at offset: Int) { put(value.bigEndian, at: offset) }
 
+    /// Copies bytes within the memory; source and target must not overlap.
+    @inlinable @inline(__always) @_lifetime(self: copy self)
+    mutating func copy(from source: Int, to target: Int, count: Int) {
+        unsafe withUnsafeMutableBytes { bytes in
+            guard let base = bytes.baseAddress else { return }
+            unsafe (base + target).copyMemory(from: base + source, byteCount: count)
+        }
+    }
+
     @inlinable @inline(__always) @_lifetime(self: copy self)
     mutating func put(_ address: IPv6Address, at offset: Int) {
         put(big: address.high, at: offset)

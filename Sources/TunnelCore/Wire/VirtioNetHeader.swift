@@ -34,13 +34,13 @@ public struct VirtioNetView: ~Escapable {
 }
 
 /// The virtio-net header as values; the default is a plain packet.
-public struct VirtioNetHeader: Equatable, Sendable {
+public struct VirtioNetHeader: Equatable, Sendable, BitwiseCopyable {
     public static let length = 10
     @usableFromInline static let needsChecksumFlag: UInt8 = 1
     @usableFromInline static let ecnFlag: UInt8 = 0x80
 
     /// VIRTIO_NET_HDR_GSO_*
-    public struct Segmentation: RawRepresentable, Hashable, Sendable {
+    public struct Segmentation: RawRepresentable, Hashable, Sendable, BitwiseCopyable {
         public var rawValue: UInt8
         @inlinable public init(rawValue: UInt8) { self.rawValue = rawValue }
         public static let none = Segmentation(rawValue: 0)

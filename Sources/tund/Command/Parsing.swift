@@ -85,9 +85,17 @@ enum Parse {
         return .fixed(value)
     }
 
+    /// Microseconds, up to a second.
+    static func busyPoll(_ text: String) throws -> Int {
+        guard let value = Int(text), (0...1_000_000).contains(value) else {
+            throw BadValue("not a number of microseconds from 0 to 1000000")
+        }
+        return value
+    }
+
     /// How to read the TUN; only tests and measurements ask for the second best.
     static func tunReading(_ text: String) throws -> TunReading {
-        guard let reading = TunReading(rawValue: text) else { throw BadValue("neither 'multishot' nor 'burst'") }
+        guard let reading = TunReading(rawValue: text) else { throw BadValue("none of 'multishot', 'reads', 'burst'") }
         return reading
     }
 

@@ -104,6 +104,20 @@ struct RunCommand: ParsableCommand {
         transform: Parse.workers)
     var workers = WorkerChoice.automatic
 
+    @Flag(inversion: .prefixedNo, help: "Take TCP from the TUN in super-packets and split them here.")
+    var tso = true
+
+    @Flag(inversion: .prefixedNo, help: "The same for UDP, where the kernel can (Linux 6.2).")
+    var uso = true
+
+    @Flag(inversion: .prefixedNo, help: "Merge received TCP and UDP packets into super-packets for the TUN.")
+    var gro = true
+
+    @Option(
+        help: ArgumentHelp("Look for packets so long before sleeping: less delay for a busy CPU.", valueName: "USEC"),
+        transform: Parse.busyPoll)
+    var busyPoll = 0
+
     @Option(help: ArgumentHelp("debug, info, warning or error.", valueName: "LEVEL"))
     var logLevel = LogLevel.info
 
@@ -154,10 +168,15 @@ struct RunCommand: ParsableCommand {
             if relay.contains(own) { throw ValidationError("--relay \(own) is --local itself") }
         }
         try checkPlan(of: domain)
+        var offloads = Offloads()
+        offloads.tcpSegmentation = tso
+        offloads.udpSegmentation = uso
+        offloads.receiveMerge = gro
         return TunnelConfiguration(
             name: name, local: local, remote: remote, domain: domain, relays: unique(relay), isBorderRelay: borderRelay,
             routes: route, localPrefixes: localPrefix, hasDefaultRoute: defaultRoute, ttl: ttl, tos: tos,
-            discoversPathMTU: pmtudisc, mtu: mtu, device: dev, address: address, workers: workers.count)
+            discoversPathMTU: pmtudisc, mtu: mtu, device: dev, address: address, workers: workers.count, offloads: offloads,
+            busyPoll: busyPoll)
     }
 
     /// Whether the prefixes can stand beside each other. What hangs on an address that is still to be found is seen later.

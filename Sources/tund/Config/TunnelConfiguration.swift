@@ -56,4 +56,7 @@ struct TunnelConfiguration: Equatable, Sendable {
     var device: String?
     var address: AddressChoice = .automatic
     var workers: Int
+    var offloads = Offloads()
+    /// Microseconds that a worker looks for packets before it sleeps.
+    var busyPoll = 0
 }

@@ -15,6 +15,11 @@ struct CounterReport: Equatable {
             ("uplink.packets", total(\.uplinkPackets)), ("uplink.bytes", total(\.uplinkBytes)),
             ("downlink.packets", total(\.downlinkPackets)), ("downlink.bytes", total(\.downlinkBytes)),
         ]
+        let bulk = [
+            ("offload.split", total(\.splitPackets)), ("offload.merged", total(\.mergedPackets)),
+            ("offload.refused", total(\.refusedMerges)),
+        ]
+        packets += bulk.filter { $0.1 > 0 }
         for reason in DropReason.allCases {
             let value = total { $0[reason] }
             if value > 0 { drops.append((reason, value)) }

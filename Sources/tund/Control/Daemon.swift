@@ -81,6 +81,7 @@ struct Daemon {
             var senders: [Int32] = []
             for index in 0..<configuration.workers {
                 let queue = try TunDevice.open(name, isFirst: index == 0, nonBlocking: reading == .burst)
+                if index == 0 { try negotiate(queue) }
                 let underlay = try RawUnderlay(
                     binding, worker: index, of: configuration.workers, dontFragment: configuration.discoversPathMTU, ttl: ttl,
                     tos: tos)
@@ -92,7 +93,8 @@ struct Daemon {
                 let processors = Processors.allowed
                 threads.append(
                     WorkerThread(
-                        index: index, engine: engine, policy: policy, errors: errors, stopRequest: stopRequest,
+                        index: index, engine: engine, policy: policy, merges: configuration.offloads.receiveMerge,
+                        errors: errors, stopRequest: stopRequest,
                         finished: finished,
                         processor: configuration.workers == 1 ? nil : processors[index % processors.count]))
             }
@@ -100,6 +102,13 @@ struct Daemon {
         } catch {
             throw Failure(explain(error))
         }
+    }
+
+    private func negotiate(_ queue: borrowing TunDevice) throws(SystemError) {
+        let offloads = configuration.offloads
+        let agreed = try queue.negotiate(tcpSegmentation: offloads.tcpSegmentation, udpSegmentation: offloads.udpSegmentation)
+        if agreed.udp != offloads.udpSegmentation { log.info("this kernel has no UDP segmentation for a TUN (Linux 6.2)") }
+        if agreed.tcp != offloads.tcpSegmentation { log.warning("this kernel has no TCP segmentation for a TUN") }
     }
 
     /// The remedies for what a host may refuse.

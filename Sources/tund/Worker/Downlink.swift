@@ -2,15 +2,43 @@ internal import RingIO
 internal import TunnelCore
 
 extension Worker where Engine: ~Copyable {
-    /// Underlay -> classify -> source checks -> decapsulate -> TUN, for all packets that wait.
+    /// Underlay -> classify -> source checks -> decapsulate -> merge -> TUN, for all packets that wait.
     mutating func moveDownlink() {
-        frames.removeAll()
+        traffic.deliveries.removeAll()
+        traffic.firstRetry = .max
         var memory = engine.memory.mutableBytes
-        policy.decapsulate(traffic.downlink, in: &memory, into: &frames, counters: &traffic.counters)
+        policy.decapsulate(
+            traffic.downlink, in: &memory, merge: &merge, into: &traffic.deliveries, counters: &traffic.counters)
         traffic.downlink.removeAll()
-        releaseDropped()
-        for index in 0..<frames.frames.count {
-            addSlices(of: frames.frames[index])
+        for index in 0..<traffic.deliveries.dropped.count {
+            engine.release(offset: Int(traffic.deliveries.dropped[index].offset))
+        }
+        deliver(from: 0)
+    }
+
+    /// Some kernels agree to take merged packets and then refuse one. Its packets go again one by one, and if the TUN takes
+    /// them so, no more are merged.
+    mutating func retryUnmerged() {
+        let first = traffic.deliveries.frames.count
+        traffic.firstRetry = min(traffic.firstRetry, first)
+        for index in 0..<traffic.refusals.count {
+            let frame = traffic.deliveries.frames[Int(traffic.refusals[index])]
+            var memory = engine.memory.mutableBytes
+            ReceiveMerge.unmerge(frame, in: &memory, into: &traffic.deliveries)
+        }
+        deliver(from: first)
+        // Only now, when the new frames hold the slots.
+        for index in 0..<traffic.refusals.count { engine.forget(frame: Int(traffic.refusals[index])) }
+        traffic.refusals.removeAll()
+    }
+
+    private mutating func deliver(from first: Int) {
+        for index in first..<traffic.deliveries.frames.count {
+            let frame = traffic.deliveries.frames[index]
+            for index in Int(frame.firstSlice)..<Int(frame.firstSlice &+ frame.sliceCount) {
+                let slice = traffic.deliveries.slices[index]
+                engine.addDeliverySlice(offset: Int(slice.offset), length: Int(slice.length))
+            }
             engine.deliver()
         }
     }

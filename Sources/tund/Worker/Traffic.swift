@@ -1,16 +1,33 @@
 internal import RingIO
 internal import TunnelCore
 
-/// What a turn brought: packets that wait for their stage, and the counters of all that is done with.
+/// What a turn brought: packets that wait for their stage, and what became of the frames under way.
 struct Traffic: PacketSink, ~Copyable {
     var uplink: FixedList<Slice>
+    /// The first of `uplink` that no frame was made of yet.
+    var nextUplink = 0
     var downlink: FixedList<Slice>
+    /// Frames for the underlay, and for the TUN; the engine speaks of them by number.
+    var sends: FrameBatch
+    var deliveries: FrameBatch
+    /// Merged frames that the TUN refused and that are still to be taken apart.
+    var refusals: FixedList<UInt32>
+    /// Where in `deliveries` the packets begin that were taken out of refused frames.
+    var firstRetry = Int.max
+    /// The TUN takes packets one by one that it refused together.
+    var mergingFails = false
     var counters = Counters()
 
-    /// - Parameter capacity: no fewer than the engine has slots; a packet waits in a slot.
-    init(capacity: Int) {
-        uplink = FixedList(capacity: capacity)
-        downlink = FixedList(capacity: capacity)
+    /// - Parameters:
+    ///   - slots: of the engine's memory; a packet waits in a slot.
+    ///   - sends: the most frames and slices in a batch for the underlay.
+    ///   - scratch: where headers may be written.
+    init(slots: Int, sends: (frames: Int, slices: Int), scratch: Range<Int>) {
+        uplink = FixedList(capacity: slots)
+        downlink = FixedList(capacity: slots)
+        self.sends = FrameBatch(frames: sends.frames, slices: sends.slices, packets: slots, scratch: scratch)
+        deliveries = FrameBatch(frames: 2 * slots, slices: 2 * slots, packets: slots, scratch: 0..<0)
+        refusals = FixedList(capacity: slots)
     }
 
     @inline(__always)
@@ -20,14 +37,23 @@ struct Traffic: PacketSink, ~Copyable {
     mutating func fromUnderlay(offset: Int, length: Int) { downlink.append(Slice(offset: offset, length: length)) }
 
     @inline(__always)
-    mutating func sent(bytes: Int) {
+    mutating func sent(frame: Int) {
         counters.uplinkPackets &+= 1
-        counters.uplinkBytes &+= UInt64(truncatingIfNeeded: bytes)
+        counters.uplinkBytes &+= UInt64(sends.frames[frame].innerLength)
     }
 
     @inline(__always)
-    mutating func delivered(bytes: Int) {
-        counters.downlinkPackets &+= 1
-        counters.downlinkBytes &+= UInt64(truncatingIfNeeded: bytes)
+    mutating func delivered(frame: Int) {
+        let delivered = deliveries.frames[frame]
+        counters.downlinkPackets &+= UInt64(delivered.packetCount)
+        counters.downlinkBytes &+= UInt64(delivered.innerLength)
+        if frame >= firstRetry { mergingFails = true }
+    }
+
+    mutating func refused(frame: Int, code: Int32) -> Bool {
+        if deliveries.frames[frame].packetCount == 1 { return false }
+        counters.refusedMerges &+= 1
+        refusals.append(UInt32(truncatingIfNeeded: frame))
+        return true
     }
 }

@@ -2,15 +2,24 @@ internal import RingIO
 internal import TunnelCore
 
 extension Worker where Engine: ~Copyable {
-    /// TUN -> classify -> map to IPv4 -> encapsulate -> underlay, for all packets that wait.
+    /// TUN -> classify -> map to IPv4 -> split -> encapsulate -> underlay, for the packets that wait, or as many of them as
+    /// make one batch.
     mutating func moveUplink() {
-        frames.removeAll()
-        policy.encapsulate(traffic.uplink, in: engine.memory.bytes, into: &frames, counters: &traffic.counters)
-        traffic.uplink.removeAll()
-        releaseDropped()
-        for index in 0..<frames.frames.count {
-            let frame = frames.frames[index]
-            addSlices(of: frame)
+        traffic.sends.removeAll()
+        var memory = engine.memory.mutableBytes
+        policy.encapsulate(
+            traffic.uplink, from: &traffic.nextUplink, in: &memory, into: &traffic.sends, counters: &traffic.counters)
+        if traffic.nextUplink == traffic.uplink.count {
+            traffic.uplink.removeAll()
+            traffic.nextUplink = 0
+        }
+        for index in 0..<traffic.sends.dropped.count { engine.release(offset: Int(traffic.sends.dropped[index].offset)) }
+        for index in 0..<traffic.sends.frames.count {
+            let frame = traffic.sends.frames[index]
+            for index in Int(frame.firstSlice)..<Int(frame.firstSlice &+ frame.sliceCount) {
+                let slice = traffic.sends.slices[index]
+                engine.addSendSlice(offset: Int(slice.offset), length: Int(slice.length))
+            }
             engine.send(to: frame.outer.destination.rawValue, ttl: frame.outer.ttl, tos: frame.outer.tos)
         }
     }

@@ -13,15 +13,15 @@ enum WorkerExit: Sendable {
 struct Worker<Engine: PacketEngine & ~Copyable>: ~Copyable {
     var engine: Engine
     var traffic: Traffic
-    var frames: FrameBatch
+    var merge: ReceiveMerge
     let policy: TunnelPolicy
     let page: CounterPage
 
-    init(engine: consuming Engine, policy: TunnelPolicy, page: CounterPage) {
+    init(engine: consuming Engine, policy: TunnelPolicy, merges: Bool, page: CounterPage) {
         let slots = engine.memory.slotCount
+        traffic = Traffic(slots: slots, sends: engine.sendCapacity, scratch: engine.memory.scratch)
+        merge = ReceiveMerge(capacity: slots, isOn: merges)
         self.engine = engine
-        traffic = Traffic(capacity: slots)
-        frames = FrameBatch(frames: slots, slices: slots)
         self.policy = policy
         self.page = page
     }
@@ -40,27 +40,14 @@ struct Worker<Engine: PacketEngine & ~Copyable>: ~Copyable {
                 case .wokenUp: return .stopped
                 case .tunGone: return .tunGone
                 }
+                if traffic.refusals.count > 0 { retryUnmerged() }
+                if traffic.mergingFails { (merge.mergesTCP, merge.mergesUDP) = (false, false) }
                 if engine.canSend && traffic.uplink.count > 0 { moveUplink() }
                 if engine.canDeliver && traffic.downlink.count > 0 { moveDownlink() }
                 page.publish(traffic.counters)
             }
         } catch {
             return .failed(error)
-        }
-    }
-
-    /// Gives the slots of dropped packets back.
-    @inline(__always)
-    mutating func releaseDropped() {
-        for index in 0..<frames.dropped.count { engine.release(offset: Int(frames.dropped[index].offset)) }
-    }
-
-    /// Hands a frame's gather list to the engine.
-    @inline(__always)
-    mutating func addSlices(of frame: Frame) {
-        for index in Int(frame.firstSlice)..<Int(frame.firstSlice &+ frame.sliceCount) {
-            let slice = frames.slices[index]
-            engine.addSlice(offset: Int(slice.offset), length: Int(slice.length))
         }
     }
 }

@@ -22,7 +22,7 @@ final class WorkerThread<Engine: PacketEngine & ~Copyable & Sendable>: @unchecke
     ///   - stopRequest: what the engine was made with.
     ///   - finished: raised when the loop has ended, for whatever reason.
     init(
-        index: Int, engine: consuming Engine, policy: TunnelPolicy, errors: ErrorTable, stopRequest: WakeUp, finished: WakeUp,
+        index: Int, engine: consuming Engine, policy: TunnelPolicy, merges: Bool, errors: ErrorTable, stopRequest: WakeUp, finished: WakeUp,
         processor: Int?
     ) {
         self.index = index
@@ -31,7 +31,7 @@ final class WorkerThread<Engine: PacketEngine & ~Copyable & Sendable>: @unchecke
         self.finished = finished
         self.processor = processor
         page = CounterPage()
-        worker = Worker(engine: engine, policy: policy, page: page)
+        worker = Worker(engine: engine, policy: policy, merges: merges, page: page)
     }
 
     func start() throws(SystemError) {
