@@ -12,7 +12,7 @@ import functools
 import pytest
 
 from packets import (
-    DOMAIN, HERE, ICMP, IP, LOCAL, PEER, THERE, UDP, ICMPv6EchoReply, ICMPv6EchoRequest, IPOption_NOP, IPOption_RR, IPv6,
+    DOMAIN, HERE, ICMP, IP, LOCAL, PEER, THERE, ICMPv6EchoReply, ICMPv6EchoRequest, IPOption_NOP, IPOption_RR, IPv6,
     IPv6ExtHdrDestOpt, IPv6ExtHdrFragment, IPv6ExtHdrHopByHop, IPv6ExtHdrRouting, Raw, fragment, in_ipv4, inner,
 )  # fmt: skip
 from wire import HostOnAWire, show

@@ -63,6 +63,12 @@ def test_address(host, lab, options, expected):
     assert "UP" in link(host)["flags"]
 
 
+def test_point_to_point_with_a_domain(host, lab):
+    """The domain gives the address; it gives no other peer."""
+    lab.tund(host, f"--local 10.0.0.1 --remote 10.0.0.2 {FD}")
+    assert "fd12:3456:7800:1::1/40" in addresses(host)
+
+
 def test_name(host, lab):
     lab.tund(host, "--local 10.0.0.1", name="overlay")
     assert "overlay" in host.show("link show")

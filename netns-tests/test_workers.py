@@ -4,13 +4,14 @@
     24 flows of numbered packets, from either end
 """
 
+import time
 from collections import defaultdict
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
 import traffic
-from packets import DOMAIN, HERE, IP, THERE, UDP, IPv6, Raw, in_ipv4, inner
+from packets import DOMAIN, HERE, IP, THERE, UDP, IPv6, Raw, fragment, in_ipv4, inner
 from wire import HostOnAWire
 
 FLOWS, PACKETS = 24, 100
@@ -59,6 +60,49 @@ def test_to_the_wire(host):
     host.wire.drain(), host.tun.drain()
     arrived = carry(lambda step: host.tun.send(*step), host.wire.receive, packets)
     assert_each_once([bytes(IP(packet).payload) for packet in arrived], packets)
+
+
+def verdicts(counters) -> int:
+    """Packets from the wire that were handed on or dropped for a reason."""
+    return sum(count for name, count in counters.items() if name.startswith("downlink") and name != "downlink.bytes")
+
+
+def assert_one_verdict_each(host, packets):
+    """Every packet is for exactly one worker: none of them is counted twice, and none gets lost between their filters."""
+    before = verdicts(host.tund.counters())
+    for start in range(0, len(packets), 50):
+        step = packets[start : start + 50]
+        host.wire.send(*step)
+        end = time.monotonic() + 5
+        while (counted := verdicts(host.tund.counters()) - before) < start + len(step):
+            assert time.monotonic() < end, f"{counted} of {start + len(step)}"
+    time.sleep(0.2)
+    assert verdicts(host.tund.counters()) - before == len(packets)
+
+
+def test_short_packets_have_one_verdict_each(host):
+    """From nothing behind the IPv4 header to a few bytes of what follows the IPv6 header."""
+    whole = bytes(inner(payload=UDP(sport=1, dport=9) / Raw(bytes(20))))
+    assert_one_verdict_each(host, [in_ipv4(whole[:length]) for length in range(len(whole) + 1)] * 3)
+
+
+@pytest.mark.parametrize("next_header", [0, 4, 6, 17, 41, 43, 44, 50, 51, 58, 59, 60, 135, 255])
+def test_every_next_header_has_one_verdict_each(host, next_header):
+    """With zero to twelve bytes behind the IPv6 header, which is where the ports would be."""
+    packets = [in_ipv4(inner(payload=bytes([59, 0, 0, 0]) * 3, nh=next_header, fl=label)) for label in range(10)]
+    bodies = [in_ipv4(inner(payload=bytes([59]) * length, nh=next_header)) for length in range(13)]
+    assert_one_verdict_each(host, packets + bodies)
+
+
+def test_ipv4_fragments_have_one_verdict_each(host):
+    """They are put together before any worker sees them."""
+    flows = [in_ipv4(inner(payload=UDP(sport=flow, dport=9) / Raw(bytes(900))), id=700 + flow) for flow in range(20)]
+    before = verdicts(host.tund.counters())
+    for flow in flows:
+        host.wire.send(*fragment(flow, fragsize=400))
+    host.settle(tries=5)
+    time.sleep(0.2)
+    assert verdicts(host.tund.counters()) - before == len(flows) + 1
 
 
 def test_counters_are_those_of_all_workers(host):
