@@ -46,7 +46,7 @@ public struct UringEngine<Link: Underlay & ~Copyable>: PacketEngine, ~Copyable, 
     /// How long a source that fails is left alone.
     private static var retryNanoseconds: Int64 { 50_000_000 }
     /// An IPv6 packet of this length must pass (RFC 8200 section 5): where the path is narrower, IPv4 fragments it, as sit does
-    /// by clearing DF.
+    /// by clearing DF. A longer one is fragmented, too, since nobody would tell its sender; but it is counted.
     private static var leastMTU: Int { 1280 }
 
     // The kernel may write to memory and buffer rings until the ring is closed, so it comes first in tearing down: properties
@@ -204,7 +204,8 @@ public struct UringEngine<Link: Underlay & ~Copyable>: PacketEngine, ~Copyable, 
         let isFirstTry = completion.userData >> 32 == Request.send.rawValue
         if completion.result >= 0 {
             sink.sent(frame: frame)
-        } else if completion.result == -EMSGSIZE, isFirstTry, sends.byteCount(of: frame) <= Self.leastMTU {
+        } else if completion.result == -EMSGSIZE, isFirstTry {
+            if sends.byteCount(of: frame) > Self.leastMTU { errors.count(.underlaySend, code: EMSGSIZE) }
             let entry = unsafe ring.next()
             unsafe io_uring_prep_sendmsg(entry, File.fragmentingSender, sends.message(of: frame), 0)
             unsafe finish(entry, .resend, frame)

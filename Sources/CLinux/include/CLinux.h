@@ -6,6 +6,7 @@
 #include <sys/capability.h>
 #include <sys/ioctl.h>
 #include <sys/prctl.h>
+#include <sys/resource.h>
 #include <sys/signalfd.h>
 #include <sys/eventfd.h>
 #include <linux/errqueue.h>
@@ -45,3 +46,7 @@ const char *strerrorname_np(int code);
 int pthread_setname_np(unsigned long thread, const char *name);
 int sched_getaffinity(int process, unsigned long size, void *set);
 int sched_setaffinity(int process, unsigned long size, const void *set);
+
+// Enumerators that Swift sees under other names.
+static const __rlimit_resource_t tund_RLIMIT_MEMLOCK = RLIMIT_MEMLOCK;
+static const __rlimit_resource_t tund_RLIMIT_NOFILE = RLIMIT_NOFILE;

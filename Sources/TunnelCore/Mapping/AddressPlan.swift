@@ -91,7 +91,8 @@ public struct AddressPlan: Sendable {
         ]
     }
 
-    private static func isReserved(_ prefix: IPv6Prefix) -> Bool {
+    /// Whether all of a prefix is address space that never crosses a domain tunnel.
+    public static func isReserved(_ prefix: IPv6Prefix) -> Bool {
         reserved.contains { $0.0.length <= prefix.length && $0.0.contains(prefix.address) }
     }
 }

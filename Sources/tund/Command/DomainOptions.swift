@@ -20,6 +20,9 @@ struct DomainOptions: ParsableArguments {
 
     /// The domain these options describe.
     func domain() throws -> Domain {
+        if let prefix, AddressPlan.isReserved(prefix) {
+            throw ValidationError("--6rd-prefix: \(AddressPlanError.reserved(prefix))")
+        }
         do {
             return try Domain(
                 prefix: prefix ?? Domain.sixToFour.prefix, relayPrefix: relayPrefix ?? Domain.sixToFour.relayPrefix)

@@ -17,6 +17,13 @@ struct MapCommand: ParsableCommand {
     @Argument(help: ArgumentHelp("An IPv4 or an IPv6 address; without one, this host's own.", valueName: "address"))
     var address: String?
 
+    func validate() throws {
+        _ = try domainOptions.domain()
+        if let address, IPv4Address(address) == nil, IPv6Address(address) == nil {
+            throw ValidationError("'\(address)' is neither an IPv4 nor an IPv6 address")
+        }
+    }
+
     func run() throws {
         let domain = try domainOptions.domain()
         if let address, let inner = IPv6Address(address) {
@@ -25,11 +32,8 @@ struct MapCommand: ParsableCommand {
             return
         }
         let host: IPv4Address
-        if let address {
-            guard let parsed = IPv4Address(address) else {
-                throw ValidationError("'\(address)' is neither an IPv4 nor an IPv6 address")
-            }
-            host = parsed
+        if let given = address.flatMap({ IPv4Address($0) }) {
+            host = given
         } else {
             host = try Failure.wrap { () throws(ControlError) in
                 try LocalAddress.find(UnderlayQuery(relayPrefix: domain.relayPrefix), over: Netlink())

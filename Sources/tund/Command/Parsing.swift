@@ -102,6 +102,7 @@ enum Parse {
     /// A name the kernel would take for an interface.
     static func interface(_ text: String) throws -> String {
         let refused = text.utf8.contains { $0 <= 32 || $0 == 127 || "/:%".utf8.contains($0) }
+        if text == "all" || text == "default" { throw BadValue("the kernel's word for all interfaces, no name of one") }
         if text.isEmpty || text.utf8.count > 15 || refused || text == "." || text == ".." {
             throw BadValue("not an interface name: 1 to 15 bytes without '/', ':', '%' and spaces")
         }

@@ -187,7 +187,15 @@ struct RunCommand: ParsableCommand {
                 domain: own == nil ? nil : domain, local: own ?? .any, localPrefixes: localPrefix,
                 routes: route.map { ($0.prefix, $0.endpoint) })
         } catch {
-            throw ValidationError("--6rd-prefix, --route or --local-prefix: \(error)")
+            throw ValidationError("--route or --local-prefix: \(error)")
+        }
+        for (index, entry) in route.enumerated() {
+            if route[..<index].contains(where: { $0.prefix == entry.prefix }) {
+                throw ValidationError("--route \(entry.prefix) is given twice: one host can hold it")
+            }
+            if defaultRoute && entry.prefix.length == 0 {
+                throw ValidationError("--route ::/0 and --default-route both want everything: leave one of them out")
+            }
         }
     }
 
@@ -196,7 +204,7 @@ struct RunCommand: ParsableCommand {
     }
 
     func run() throws {
-        LoggingSystem.bootstrap { StreamLogHandler.standardError(label: $0) }
+        LoggingSystem.bootstrap { StandardErrorLog(label: $0) }
         var log = Logger(label: name)
         log.logLevel = Logger.Level(rawValue: logLevel.rawValue) ?? .info
         let configuration = try tunnelConfiguration()

@@ -13,4 +13,9 @@ struct Tund: ParsableCommand {
             """,
         version: version,
         subcommands: [RunCommand.self, MapCommand.self])
+
+    static func main() {
+        ProcessSetup.openStandardDescriptors()
+        main(nil)
+    }
 }

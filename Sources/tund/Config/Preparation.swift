@@ -35,12 +35,19 @@ struct Preparation {
             return (local, try UnderlayPath.find(local: local, query, over: netlink))
         }
         warnings += TunLink.warnings(of: nil)
-        self.warnings = warnings
         let mtu =
             switch configuration.mtu {
             case .automatic: path.tunnelMTU
             case .bytes(let bytes): bytes
             }
+        warnings += Self.warnings(configuration, local: local, path: path, mtu: mtu)
+        self.warnings = warnings
+        if let broadcast = path.broadcast {
+            let endpoints = [configuration.remote].compactMap(\.self) + configuration.relays + configuration.routes.map(\.endpoint)
+            if endpoints.contains(broadcast) {
+                throw Failure("\(broadcast) is the broadcast address of \(path.interfaceName), not the address of a single host")
+            }
+        }
         policy = try Self.policy(configuration, local: local, broadcast: path.broadcast, mtu: mtu)
         link = Self.linkPlan(configuration, local: local, mtu: mtu)
     }
@@ -73,6 +80,23 @@ struct Preparation {
         return policy
     }
 
+    /// What works, but hardly as it was meant.
+    static func warnings(_ configuration: TunnelConfiguration, local: IPv4Address, path: UnderlayPath, mtu: Int) -> [String] {
+        var warnings: [String] = []
+        if configuration.discoversPathMTU && mtu > path.tunnelMTU {
+            warnings.append(
+                "--mtu \(mtu) is more than the path takes (\(path.tunnelMTU)): longer packets are lost, unless --no-pmtudisc lets IPv4 fragment")
+        }
+        if case .fixed(let address, _) = configuration.address, configuration.remote == nil, !configuration.isBorderRelay {
+            let own = [configuration.domain?.delegatedPrefix(of: local)].compactMap(\.self) + configuration.localPrefixes
+            if !own.contains(where: { $0.contains(address) }) {
+                warnings.append(
+                    "--address \(address) is not in this host's prefixes: nothing sent from it will pass (--local-prefix would change that)")
+            }
+        }
+        return warnings
+    }
+
     static func linkPlan(_ configuration: TunnelConfiguration, local: IPv4Address, mtu: Int) -> TunLinkPlan {
         var plan = TunLinkPlan(mtu: mtu, transmitQueueLength: nil, isPointToPoint: configuration.remote != nil)
         if configuration.address == .none { return plan }
@@ -89,20 +113,27 @@ struct Preparation {
         } else if let domain, let delegated {
             // With the domain's length the whole domain is on the link: no route to anybody is needed.
             let address = IPv6Address(high: delegated.address.high, low: 1)
-            plan.addresses.append(.init(address: address, prefixLength: domain.prefixLength))
-            onLink.append(domain.prefix)
+            // A domain of everything is a default route; the kernel takes no address of length 0.
+            let length = domain.prefixLength > 0 ? domain.prefixLength : delegated.length
+            plan.addresses.append(.init(address: address, prefixLength: length))
+            onLink.append(IPv6Prefix(masking: address, length: length))
         }
         if let domain, !onLink.contains(where: { $0.length <= domain.prefixLength && $0.contains(domain.prefix.address) }) {
             plan.routes.append(domain.prefix)
         }
         plan.routes += configuration.routes.map(\.prefix)
         if configuration.hasDefaultRoute { plan.routes.append(IPv6Prefix(masking: .unspecified, length: 0)) }
+        // The domain may be one of them.
+        plan.routes = plan.routes.enumerated().filter { plan.routes.firstIndex(of: $0.element) == $0.offset }.map(\.element)
         plan.unreachable = (delegated.map { [$0] } ?? []) + configuration.localPrefixes
         return plan
     }
 
     /// For `--check`: facts first, then the changes in the language of ip(8).
-    func printPlan() {
+    func printPlan() throws(Failure) {
+        let name = configuration.name
+        let taken = try Failure.wrap { () throws(ControlError) in try Netlink().link(named: name) != nil }
+        if taken { throw Failure("an interface \(name) exists already (choose another name, or remove it)") }
         for line in facts { print("# \(line)") }
         for warning in warnings { print("# warning: \(warning)") }
         print("ip tuntap add \(configuration.name) mode tun multi_queue vnet_hdr user \(geteuid())")

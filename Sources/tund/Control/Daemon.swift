@@ -18,6 +18,7 @@ struct Daemon {
     func run() throws(Failure) {
         try Failure.wrap { () throws(ControlError) in
             try Privileges.require()
+            ProcessSetup.raiseLimits()
             try Privileges.dropAllButNetwork()
         }
         let preparation = try Preparation(configuration)
@@ -124,6 +125,10 @@ struct Daemon {
             "\(error) (io_uring is switched off here: see sysctl kernel.io_uring_disabled and the container's seccomp profile)"
         case ("io_uring_register(PBUF_RING)", EINVAL), ("io_uring_setup", EINVAL):
             "\(error) (Linux 6.0 or later is needed)"
+        case ("io_uring_setup", ENOMEM):
+            "\(error) (rings count as locked memory: raise ulimit -l, LimitMEMLOCK= of the unit, or use fewer --workers)"
+        case (_, EMFILE):
+            "\(error) (raise ulimit -n, LimitNOFILE= of the unit, or use fewer --workers)"
         case ("bind", EADDRNOTAVAIL):
             "cannot use the local address: no interface of this host has it any more"
         default:
@@ -179,7 +184,6 @@ struct Daemon {
     }
 
     private func printCounters(_ opened: Opened) {
-        for line in opened.report.lines { print(line) }
-        fflush(nil)
+        Output.write(opened.report.lines.map { "\($0)\n" }.joined(), to: STDOUT_FILENO)
     }
 }

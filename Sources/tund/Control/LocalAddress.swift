@@ -35,7 +35,9 @@ enum LocalAddress {
             let others = facts.addresses.filter { $0.address.isUnicastHost }
             throw ControlError(
                 attempt, reason: "\(place) global IPv4 address\(within)",
-                remedy: others.isEmpty ? nil : "this host has \(facts.list(others)); pass --local A to use one")
+                remedy: others.isEmpty
+                    ? nil
+                    : "this host has \(facts.list(others))" + (query.confiningPrefix == nil ? "; pass --local A to use one" : ""))
         }
         // A route to an address of our own says nothing about the way out.
         let sources = (facts.routes + [nil]).compactMap { $0?.type == .local ? nil : $0?.source }

@@ -1,0 +1,28 @@
+internal import CLinux
+internal import Glibc
+
+/// What a process takes from whoever started it, put right before anything else is opened.
+enum ProcessSetup {
+    /// A closed standard descriptor would be taken by the next thing opened, and what is printed would go there.
+    static func openStandardDescriptors() {
+        for descriptor: Int32 in 0...2 where fcntl(descriptor, F_GETFD) < 0 {
+            _ = unsafe open("/dev/null", descriptor == 0 ? O_RDONLY : O_WRONLY)  // the lowest free one, which is this one
+        }
+    }
+
+    /// Rings count as locked memory, and each worker holds a dozen descriptors: takes what the limits allow, and what root may
+    /// take beyond them. Before capabilities are dropped.
+    static func raiseLimits() {
+        var unlimited = rlimit(rlim_cur: rlim_t.max, rlim_max: rlim_t.max)
+        if unsafe setrlimit(tund_RLIMIT_MEMLOCK, &unlimited) != 0 { raise(tund_RLIMIT_MEMLOCK) }
+        raise(tund_RLIMIT_NOFILE)
+    }
+
+    /// As far as the hard limit.
+    private static func raise(_ resource: __rlimit_resource_t) {
+        var limit = rlimit()
+        guard unsafe getrlimit(resource, &limit) == 0 else { return }
+        limit.rlim_cur = limit.rlim_max
+        _ = unsafe setrlimit(resource, &limit)
+    }
+}
