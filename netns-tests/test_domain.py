@@ -13,6 +13,7 @@ import pytest
 
 import sixrd
 import traffic
+from lab import Lab
 
 #: (prefix, relay prefix, underlay's prefix length, {IPv4 address: delegated prefix})
 DOMAINS = {
@@ -68,13 +69,14 @@ DOMAINS = {
 
 
 @pytest.fixture(scope="module", params=DOMAINS)
-def domain(shared_lab, request):
+def domain(binary, request):
     """(the table's row, {IPv4 address: host})"""
     prefix, relay_prefix, length, delegated = row = DOMAINS[request.param]
-    hosts = shared_lab.underlay({name: f"{v4}/{length}" for name, v4 in zip("abc", delegated)})
-    for host in hosts:
-        shared_lab.tund(host, f"--6rd-prefix {prefix} --6rd-relay-prefix {relay_prefix}")
-    return row, dict(zip(delegated, hosts))
+    with Lab() as lab:
+        hosts = lab.underlay({name: f"{v4}/{length}" for name, v4 in zip("abc", delegated)})
+        for host in hosts:
+            lab.tund(host, f"--6rd-prefix {prefix} --6rd-relay-prefix {relay_prefix}")
+        yield row, dict(zip(delegated, hosts))
 
 
 def test_the_table_agrees_with_the_arithmetic(domain):

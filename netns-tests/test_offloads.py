@@ -14,6 +14,7 @@ import pytest
 
 import checksum
 import traffic
+from lab import Lab
 from packets import DOMAIN, IP, IPv6, TCP
 
 A, B, POD = "fd12:3456:7800:1::1", "fd12:3456:7800:2::1", "fd12:3456:7800:2::100"
@@ -38,26 +39,27 @@ def merge(host, switch, port: str):
 
 
 @pytest.fixture(scope="module", params=SETTINGS)
-def site(shared_lab, request):
+def site(binary, request):
     """(a, b, pod, the switch, whether the underlay merges)"""
     underlay, overlay = SETTINGS[request.param]
-    a, b = shared_lab.underlay({"a": "10.0.0.1/8", "b": "10.0.0.2/8"})
-    switch = shared_lab.namespaces[-3]
-    for host in (a, b):
-        host.sysctl(ipv4__tcp_ecn=1)
-        shared_lab.tund(host, DOMAIN)
-        for interface, settings in (("eth0", underlay), ("tund0", overlay)):
-            for setting in settings:
-                host.run(f"ethtool -K {interface} {setting}")
-    if merges := "gro on" in underlay:
-        merge(a, switch, "to-a")
-        merge(b, switch, "to-b")
-    pod = shared_lab.namespace("pod")
-    shared_lab.veth(b, "pod", pod, "eth0")
-    b.sysctl(ipv6__conf__all__forwarding=1)
-    b.ip("addr add fe80::1/64 dev pod nodad", f"route add {POD}/128 dev pod")
-    pod.ip(f"addr add {POD}/128 dev eth0 nodad", "route add default via fe80::1 dev eth0")
-    return a, b, pod, switch, merges
+    with Lab() as lab:
+        a, b = lab.underlay({"a": "10.0.0.1/8", "b": "10.0.0.2/8"})
+        switch = lab.namespaces[0]
+        for host in (a, b):
+            host.sysctl(ipv4__tcp_ecn=1)
+            lab.tund(host, DOMAIN)
+            for interface, settings in (("eth0", underlay), ("tund0", overlay)):
+                for setting in settings:
+                    host.run(f"ethtool -K {interface} {setting}")
+        if merges := "gro on" in underlay:
+            merge(a, switch, "to-a")
+            merge(b, switch, "to-b")
+        pod = lab.namespace("pod")
+        lab.veth(b, "pod", pod, "eth0")
+        b.sysctl(ipv6__conf__all__forwarding=1)
+        b.ip("addr add fe80::1/64 dev pod nodad", f"route add {POD}/128 dev pod")
+        pod.ip(f"addr add {POD}/128 dev eth0 nodad", "route add default via fe80::1 dev eth0")
+        yield a, b, pod, switch, merges
 
 
 @pytest.fixture
@@ -110,8 +112,9 @@ def test_every_segment_on_the_wire_is_right(site, tap):
             start = segment[TCP].seq + 1
         if data := len(segment[TCP].payload):
             offset = (segment[TCP].seq - start) % (1 << 32)
+            if not any(covered[offset : offset + data]):  # TCP sends nothing a second time as ECT (RFC 3168, 6.1.5)
+                assert segment.tc & 3 == packet[1] & 3 == 2, "ECT(0)"
             covered[offset : offset + data] = b"\x01" * data
-            assert segment.tc & 3 == packet[1] & 3 == 2, "ECT(0)"
     assert covered == b"\x01" * size
 
 

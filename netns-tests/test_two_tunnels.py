@@ -73,6 +73,19 @@ def test_one_ends_and_the_other_goes_on(hosts, tunnels):
     assert host.ping(far1, count=2) and not host.ping(far0, options="-W 1")
 
 
+def test_eight_tunnels_on_one_host(lab, hosts):
+    """Each with its address, its domain and its two workers, within the limits every process is given."""
+    host, left, _ = hosts
+    for number in range(8):
+        here, there = f"10.{number}.0.1", f"10.{number}.0.2"
+        domain = f"--6rd-prefix fd00:{number:x}::/32 --workers 2"
+        for each, address, name in ((host, here, f"tund{number}"), (left, there, f"tund{number}")):
+            each.ip(f"addr replace {address}/16 dev {'left' if each is host else 'eth0'}")
+            lab.tund(each, f"--local {address} {domain}", name=name)
+    for number in range(8):
+        assert host.ping(f"fd00:{number:x}:{10 << 8 | number:x}:2::1"), number
+
+
 @pytest.mark.parametrize("device, hears", [("left", True), ("right", False)])
 def test_dev_binds_to_one_interface(lab, hosts, device, hears):
     """A packet for the tunnel's address that comes in by another interface than --dev is not its own."""

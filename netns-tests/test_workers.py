@@ -115,6 +115,13 @@ def test_counters_are_those_of_all_workers(host):
     assert host.tund.counters()["downlink.packets"] == before["downlink.packets"] + 64 + 1
 
 
+@pytest.mark.parametrize("workers", [8, 16, 32])
+def test_as_many_workers_as_a_large_machine_has(lab, workers):
+    host = HostOnAWire(lab, f"{DOMAIN} --workers {workers}")
+    for _ in range(10):
+        host.settle()
+
+
 def test_sixteen_connections_between_two_hosts(lab):
     a, b = lab.underlay({"a": "10.0.0.1/8", "b": "10.0.0.2/8"})
     lab.tund(a, f"{DOMAIN} --workers 4"), lab.tund(b, f"{DOMAIN} --workers 4")
