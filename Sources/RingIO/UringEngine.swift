@@ -11,6 +11,22 @@ public enum TunReading: String, Sendable, CaseIterable {
     case burst
 }
 
+/// A ring that is made ahead of the engine that will use it. Its memory counts against RLIMIT_MEMLOCK, of all processes of the
+/// user together, unless it is made while CAP_IPC_LOCK is held; and the engine comes to be when that is long gone.
+public final class ReservedRing: @unchecked Sendable {
+    fileprivate var ring: Ring?
+
+    public init() throws(SystemError) {
+        ring = try Ring(entries: 2048, completions: 8192)
+    }
+
+    /// The best way to read a TUN that the running kernel has.
+    public var bestReading: TunReading {
+        guard let supportsMultishot = ring?.supports(tund_op_read_multishot) else { return .burst }
+        return supportsMultishot ? .multishot : .burst
+    }
+}
+
 /// The engine on io_uring: one call of the kernel a turn submits the sends and writes of the last one and waits for more.
 public struct UringEngine<Link: Underlay & ~Copyable>: PacketEngine, ~Copyable, Sendable {
     /// What a completion answers to; in the user data's upper half.
@@ -74,14 +90,16 @@ public struct UringEngine<Link: Underlay & ~Copyable>: PacketEngine, ~Copyable, 
     private var burstIsDry = true
 
     /// - Parameters:
+    ///   - reserved: its ring is taken; it serves one engine.
     ///   - tun: a queue opened non-blocking exactly if `reading` is `.burst`.
     ///   - wakeUp: ends the wait of a turn.
     ///   - errors: counts what fails.
-    public init(tun: consuming TunDevice, underlay: consuming Link, wakeUp: WakeUp, errors: ErrorTable, reading: TunReading)
-        throws(SystemError)
-    {
+    public init(
+        _ reserved: ReservedRing, tun: consuming TunDevice, underlay: consuming Link, wakeUp: WakeUp, errors: ErrorTable,
+        reading: TunReading
+    ) throws(SystemError) {
         let slots = Self.tunSlots + Self.underlaySlots
-        let ring = try Ring(entries: 4096, completions: 16384)
+        guard let ring = reserved.ring.take() else { throw SystemError("a second engine on one ring", code: EBUSY) }
         let memory = try PacketMemory(slotCount: slots, scratch: Self.scratchSize)
         var tunBuffers = try BufferRing(group: 0, entries: Self.tunSlots, in: ring)
         var underlayBuffers = try BufferRing(group: 1, entries: Self.underlaySlots, in: ring)
@@ -104,13 +122,6 @@ public struct UringEngine<Link: Underlay & ~Copyable>: PacketEngine, ~Copyable, 
         self.errors = errors
         self.reading = reading
         retryDelay = TimeSpec(nanoseconds: Self.retryNanoseconds)
-    }
-
-    /// The best way to read a TUN that the running kernel has.
-    /// - Throws: what io_uring itself answers where it is switched off or missing.
-    public static func bestReading() throws(SystemError) -> TunReading {
-        let ring = try Ring(entries: 2, completions: 4)
-        return ring.supports(tund_op_read_multishot) ? .multishot : .burst
     }
 
     public mutating func start() throws(SystemError) {

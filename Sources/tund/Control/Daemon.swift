@@ -19,15 +19,16 @@ struct Daemon {
         try Failure.wrap { () throws(ControlError) in
             try Privileges.require()
             ProcessSetup.raiseLimits()
-            try Privileges.dropAllButNetwork()
         }
+        let rings = try reserveRings()
+        try Failure.wrap { () throws(ControlError) in try Privileges.dropAllButNetwork() }
         let preparation = try Preparation(configuration)
         for fact in preparation.facts { log.info("\(fact)") }
         for warning in preparation.warnings { log.warning("\(warning)") }
 
         // Blocked before any thread starts, so that only the descriptor hears them.
         let signals = try Failure.wrap { () throws(SystemError) in try SignalDescriptor([SIGINT, SIGTERM, SIGUSR1]) }
-        let opened = try open(preparation)
+        let opened = try open(preparation, rings)
         try Failure.wrap { () throws(ControlError) in
             let netlink = try Netlink()
             try TunLink.bringUp(opened.name, preparation.link, over: netlink)
@@ -66,14 +67,25 @@ struct Daemon {
         var report: CounterReport { CounterReport(threads.map { $0.page.read() }, threads.map(\.errors), icmp: icmp) }
     }
 
-    private func open(_ preparation: Preparation) throws(Failure) -> Opened {
+    /// One per worker, while root's CAP_IPC_LOCK is still there.
+    private func reserveRings() throws(Failure) -> [ReservedRing] {
+        do throws(SystemError) {
+            var rings: [ReservedRing] = []
+            for _ in 0..<configuration.workers { rings.append(try ReservedRing()) }
+            return rings
+        } catch {
+            throw Failure(explain(error))
+        }
+    }
+
+    private func open(_ preparation: Preparation, _ rings: [ReservedRing]) throws(Failure) -> Opened {
         let policy = preparation.policy
         let binding = UnderlayBinding(local: policy.local.rawValue, device: configuration.device)
         // What most packets carry is the sockets' own; a message that differs says so.
         let ttl: UInt8 = if case .fixed(let value) = policy.ttl { value } else { 64 }
         let tos: UInt8 = if case .fixed(let value) = policy.tos { value & ~3 } else { 0 }
         do throws(SystemError) {
-            let reading = if let reading = self.reading { reading } else { try Engine.bestReading() }
+            let reading = self.reading ?? rings[0].bestReading
             log.debug("reading the TUN by \(reading.rawValue)")
             let guardian = try RawSocket.guardian(binding)
             let finished = try WakeUp()
@@ -90,7 +102,7 @@ struct Daemon {
                 let stopRequest = try WakeUp()
                 let errors = ErrorTable()
                 let engine = try Engine(
-                    tun: queue, underlay: underlay, wakeUp: stopRequest, errors: errors, reading: reading)
+                    rings[index], tun: queue, underlay: underlay, wakeUp: stopRequest, errors: errors, reading: reading)
                 let processors = Processors.allowed
                 threads.append(
                     WorkerThread(
