@@ -32,7 +32,7 @@ def calls(file: Path) -> dict[int, tuple[int, int]]:
     return {thread: (allocations, references) for thread, allocations, references in SLOT.iter_unpack(file.read_bytes()) if thread}
 
 
-@pytest.mark.parametrize("reading", ["multishot", "burst"])
+@pytest.mark.parametrize("reading", ["multishot", "reads", "burst"])
 def test_no_call_per_packet(lab, counter, tmp_path, reading):
     a, b = lab.underlay({"a": "10.0.0.1/24", "b": "10.0.0.2/24"})
     file = tmp_path / "counts"
@@ -51,12 +51,17 @@ def test_no_call_per_packet(lab, counter, tmp_path, reading):
     before, packets_before = calls(file), counted.counters()
     listener = lab.process(b, "iperf3 --server --one-off --forceflush")
     listener.wait_until(lambda: any("listening" in line for line in listener.out), "iperf3 listening")
-    # Both directions at once: data one way, data the other way, and acknowledgements both ways.
-    a.run("iperf3 --client fd00:0:a00:2::1 --bidir --time 3", timeout=60)
-    packets_after, after = counted.counters(), calls(file)
-
-    for direction in ("uplink", "downlink"):
-        assert packets_after[f"{direction}.packets"] - packets_before[f"{direction}.packets"] > PACKETS / 2
+    # Both directions at once: data one way, data the other way, and acknowledgements both ways; on a slow machine, longer.
+    for attempt in range(10):
+        if attempt > 0:
+            listener = lab.process(b, "iperf3 --server --one-off --forceflush")
+            listener.wait_until(lambda: any("listening" in line for line in listener.out), "iperf3 listening")
+        a.run("iperf3 --client fd00:0:a00:2::1 --bidir --time 3", timeout=60)
+        packets_after, after = counted.counters(), calls(file)
+        moved = [packets_after[name] - packets_before[name] for name in ("uplink.packets", "downlink.packets")]
+        if min(moved) > PACKETS / 2:
+            break
+    assert min(moved) > PACKETS / 2
     # The control thread printed counters meanwhile: that the calls are counted at all is seen there.
     assert all(late > early for early, late in zip(before[main], after[main]))
     assert after.get(worker, (0, 0)) == before.get(worker, (0, 0))

@@ -144,7 +144,14 @@ def test_many_streams_at_once(site):
     assert all(transfer.result() for transfer in transfers)
 
 
-@pytest.mark.parametrize("count, size", [(50, 1200), (20, 50), (3, 400)])  # of 60,000 bytes, and within the MTU
+#: Within the MTU a raw socket shows no difference between merged datagrams and one datagram with an unfinished checksum, as a
+#: peer's kernel sends it over a virtual wire. tund takes it for the one: see docs/rfc.md.
+AMBIGUOUS = pytest.mark.xfail(strict=True, reason="a raw socket does not tell the segment size")
+
+
+@pytest.mark.parametrize(
+    "count, size", [(50, 1200), pytest.param(20, 50, marks=AMBIGUOUS), pytest.param(3, 400, marks=AMBIGUOUS)]
+)
 @pytest.mark.parametrize("why", ["the receiver asks for it (UDP_GRO)", "rx-udp-gro-forwarding"])
 def test_datagrams_that_the_kernel_merged_are_not_handed_on_as_one(lab, why, count, size):
     """GRO merges datagrams, too, below the tunnel's header: for a socket that wants it, as QUIC servers do, or by a setting of
