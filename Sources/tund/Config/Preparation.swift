@@ -43,7 +43,8 @@ struct Preparation {
         warnings += Self.warnings(configuration, local: local, path: path, mtu: mtu)
         self.warnings = warnings
         if let broadcast = path.broadcast {
-            let endpoints = [configuration.remote].compactMap(\.self) + configuration.relays + configuration.routes.map(\.endpoint)
+            let endpoints =
+                [configuration.remote].compactMap(\.self) + configuration.relays + configuration.routes.map(\.endpoint)
             if endpoints.contains(broadcast) {
                 throw Failure("\(broadcast) is the broadcast address of \(path.interfaceName), not the address of a single host")
             }
@@ -85,13 +86,15 @@ struct Preparation {
         var warnings: [String] = []
         if configuration.discoversPathMTU && mtu > path.tunnelMTU {
             warnings.append(
-                "--mtu \(mtu) is more than the path takes (\(path.tunnelMTU)): longer packets are lost, unless --no-pmtudisc lets IPv4 fragment")
+                "--mtu \(mtu) is more than the path takes (\(path.tunnelMTU)): longer packets are lost, unless --no-pmtudisc lets IPv4 fragment"
+            )
         }
         if case .fixed(let address, _) = configuration.address, configuration.remote == nil, !configuration.isBorderRelay {
             let own = [configuration.domain?.delegatedPrefix(of: local)].compactMap(\.self) + configuration.localPrefixes
             if !own.contains(where: { $0.contains(address) }) {
                 warnings.append(
-                    "--address \(address) is not in this host's prefixes: nothing sent from it will pass (--local-prefix would change that)")
+                    "--address \(address) is not in this host's prefixes: nothing sent from it will pass (--local-prefix would change that)"
+                )
             }
         }
         return warnings

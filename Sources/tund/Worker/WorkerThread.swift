@@ -22,7 +22,8 @@ final class WorkerThread<Engine: PacketEngine & ~Copyable & Sendable>: @unchecke
     ///   - stopRequest: what the engine was made with.
     ///   - finished: raised when the loop has ended, for whatever reason.
     init(
-        index: Int, engine: consuming Engine, policy: TunnelPolicy, merges: Bool, errors: ErrorTable, stopRequest: WakeUp, finished: WakeUp,
+        index: Int, engine: consuming Engine, policy: TunnelPolicy, merges: Bool, errors: ErrorTable, stopRequest: WakeUp,
+        finished: WakeUp,
         processor: Int?
     ) {
         self.index = index
