@@ -4,7 +4,7 @@ import TunnelCore
 @Suite struct CountersTests {
     @Test func beginAtZero() {
         let counters = Counters()
-        #expect(Counters.fieldCount == 4 + DropReason.allCases.count)
+        #expect(Counters.fieldCount == 7 + DropReason.allCases.count)
         for field in 0..<Counters.fieldCount { #expect(counters[field: field] == 0) }
     }
 
@@ -14,7 +14,7 @@ import TunnelCore
         counters.count(reason)
         counters.count(reason)
         for other in DropReason.allCases { #expect(counters[other] == (other == reason ? 2 : 0)) }
-        for field in 0..<Counters.fieldCount { #expect(counters[field: field] == (field == 4 + Int(reason.rawValue) ? 2 : 0)) }
+        for field in 0..<Counters.fieldCount { #expect(counters[field: field] == (field == 7 + Int(reason.rawValue) ? 2 : 0)) }
     }
 
     @Test func fieldsAreTheTotalsThenTheDrops() {
@@ -22,7 +22,8 @@ import TunnelCore
         for field in 0..<Counters.fieldCount { counters[field: field] = UInt64(100 + field) }
         #expect(counters.uplinkPackets == 100 && counters.uplinkBytes == 101)
         #expect(counters.downlinkPackets == 102 && counters.downlinkBytes == 103)
-        for reason in DropReason.allCases { #expect(counters[reason] == 104 + UInt64(reason.rawValue)) }
+        #expect(counters.splitPackets == 104 && counters.mergedPackets == 105 && counters.refusedMerges == 106)
+        for reason in DropReason.allCases { #expect(counters[reason] == 107 + UInt64(reason.rawValue)) }
         for field in 0..<Counters.fieldCount { #expect(counters[field: field] == UInt64(100 + field)) }
     }
 }

@@ -357,9 +357,12 @@ import TunnelCore
         var batch = FixedList<Slice>(capacity: rows.count)
         var memory = Self.lay(rows.map(\.packet), &batch)
         var expectedMemory = memory
-        var frames = FrameBatch(frames: rows.count, slices: rows.count)
+        var frames = FrameBatch(frames: rows.count, slices: rows.count, packets: rows.count, scratch: 0..<0)
         var counters = Counters()
-        memory.withMutableRaw { Policies.site.decapsulate(batch, in: &$0, into: &frames, counters: &counters) }
+        var merge = ReceiveMerge(capacity: batch.count, isOn: true)
+        memory.withMutableRaw {
+            Policies.site.decapsulate(batch, in: &$0, merge: &merge, into: &frames, counters: &counters)
+        }
 
         var (sent, dropped) = (0, 0)
         var expected: [DropReason: UInt64] = [:]
@@ -410,9 +413,12 @@ import TunnelCore
         var batch = FixedList<Slice>(capacity: 1)
         batch.append(Slice(offset: 0, length: packet.count))
         var memory = packet
-        var frames = FrameBatch(frames: 1, slices: 1)
+        var frames = FrameBatch(frames: 1, slices: 1, packets: 1, scratch: 0..<0)
         var counters = Counters()
-        memory.withMutableRaw { Policies.site.decapsulate(batch, in: &$0, into: &frames, counters: &counters) }
+        var merge = ReceiveMerge(capacity: batch.count, isOn: true)
+        memory.withMutableRaw {
+            Policies.site.decapsulate(batch, in: &$0, merge: &merge, into: &frames, counters: &counters)
+        }
         #expect(Array(memory[20..<24]) == [0x6A, 0xBB, 0xCD, 0xEF])
         #expect(memory[24...] == packet[24...])
     }
@@ -426,9 +432,12 @@ import TunnelCore
             var batch = FixedList<Slice>(capacity: 1)
             batch.append(Slice(offset: 0, length: packet.count))
             var memory = packet
-            var frames = FrameBatch(frames: 1, slices: 1)
+            var frames = FrameBatch(frames: 1, slices: 1, packets: 1, scratch: 0..<0)
             var counters = Counters()
-            memory.withMutableRaw { policy.decapsulate(batch, in: &$0, into: &frames, counters: &counters) }
+            var merge = ReceiveMerge(capacity: batch.count, isOn: true)
+            memory.withMutableRaw {
+                policy.decapsulate(batch, in: &$0, merge: &merge, into: &frames, counters: &counters)
+            }
             let count = frames.frames.count
             #expect(count == expected, "MTU \(mtu)")
         }
@@ -489,9 +498,12 @@ import TunnelCore
             }
             let before = Self.lay(packets, &batch)
             var memory = before
-            var frames = FrameBatch(frames: 32, slices: 32)
+            var frames = FrameBatch(frames: 32, slices: 32, packets: 32, scratch: 0..<0)
             var counters = Counters()
-            memory.withMutableRaw { Policies.site.decapsulate(batch, in: &$0, into: &frames, counters: &counters) }
+            var merge = ReceiveMerge(capacity: batch.count, isOn: true)
+            memory.withMutableRaw {
+                Policies.site.decapsulate(batch, in: &$0, merge: &merge, into: &frames, counters: &counters)
+            }
             let (total, sent, dropped) = (batch.count, frames.frames.count, frames.dropped.count)
             #expect(sent + dropped == total)
             #expect(DropReason.allCases.reduce(0) { $0 + counters[$1] } == UInt64(dropped))

@@ -391,9 +391,13 @@ import TunnelCore
             memory += read.bytes
         }
         memory += [0xA5, 0xA5, 0xA5]
-        var frames = FrameBatch(frames: reads.count, slices: reads.count)
+        var frames = FrameBatch(frames: reads.count, slices: 2 * reads.count, packets: reads.count, scratch: 0..<0)
         var counters = Counters()
-        Policies.site.encapsulate(batch, in: memory.raw, into: &frames, counters: &counters)
+        var next = 0
+        memory.withMutableRaw {
+            Policies.site.encapsulate(batch, from: &next, in: &$0, into: &frames, counters: &counters)
+        }
+        #expect(next == reads.count)
 
         var (sent, dropped) = (0, 0)
         var expected: [DropReason: UInt64] = [:]
@@ -432,12 +436,17 @@ import TunnelCore
     }
 
     @Test func batchesAddUp() {
-        let packet = [UInt8](repeating: 0, count: 10) + Self.inner()
+        var packet = [UInt8](repeating: 0, count: 10) + Self.inner()
         var batch = FixedList<Slice>(capacity: 1)
         batch.append(Slice(offset: 0, length: packet.count))
-        var frames = FrameBatch(frames: 2, slices: 2)
+        var frames = FrameBatch(frames: 2, slices: 4, packets: 1, scratch: 0..<0)
         var counters = Counters()
-        for _ in 0..<2 { Policies.site.encapsulate(batch, in: packet.raw, into: &frames, counters: &counters) }
+        for _ in 0..<2 {
+            var next = 0
+            packet.withMutableRaw {
+                Policies.site.encapsulate(batch, from: &next, in: &$0, into: &frames, counters: &counters)
+            }
+        }
         let (count, first, second) = (frames.frames.count, frames.frames[0], frames.frames[1])
         #expect(count == 2)
         #expect(first.firstSlice == 0 && second.firstSlice == 1)
@@ -495,9 +504,12 @@ import TunnelCore
                 batch.append(Slice(offset: memory.count, length: read.count))
                 memory += read
             }
-            var frames = FrameBatch(frames: 32, slices: 32)
+            var frames = FrameBatch(frames: 32, slices: 64, packets: 32, scratch: 0..<0)
             var counters = Counters()
-            Policies.site.encapsulate(batch, in: memory.raw, into: &frames, counters: &counters)
+            var next = 0
+            memory.withMutableRaw {
+                Policies.site.encapsulate(batch, from: &next, in: &$0, into: &frames, counters: &counters)
+            }
             let (total, sent, dropped) = (batch.count, frames.frames.count, frames.dropped.count)
             #expect(sent + dropped == total)
             #expect(DropReason.allCases.reduce(0) { $0 + counters[$1] } == UInt64(dropped))

@@ -8,15 +8,17 @@ import TunnelCore
     }
 
     @Test func aBatchIsEmptiedWhole() {
-        var batch = FrameBatch(frames: 2, slices: 4)
+        var batch = FrameBatch(frames: 2, slices: 4, packets: 3, scratch: 64..<96)
         batch.frames.append(
-            Frame(outer: OuterHeader(destination: v4("10.0.0.1"), ttl: 1, tos: 2), firstSlice: 0, sliceCount: 1, innerLength: 40))
+            Frame(
+                outer: OuterHeader(destination: v4("10.0.0.1"), ttl: 1, tos: 2), firstSlice: 0, sliceCount: 1, packetCount: 1,
+                innerLength: 40))
         batch.slices.append(Slice(offset: 0, length: 40))
         batch.dropped.append(Slice(offset: 40, length: 40))
         batch.removeAll()
         let counts = [batch.frames.count, batch.slices.count, batch.dropped.count]
         let capacities = [batch.frames.capacity, batch.slices.capacity, batch.dropped.capacity]
         #expect(counts == [0, 0, 0])
-        #expect(capacities == [2, 4, 2])
+        #expect(capacities == [2, 4, 3])
     }
 }
