@@ -85,6 +85,12 @@ bench: ## throughput in namespaces beside the plain wire (root)
 	@$(MAKE) --no-print-directory build
 	@$(PYTHON) bench/throughput.py
 
+.PHONY: bench-micro
+bench-micro: toolchain ## ns and allocations per packet, the kernel left out
+	@$(call require,$(BUILD_PACKAGES))
+	@$(AS_OWNER) $(SWIFT) build $(RELEASE) --product bench-micro
+	@.build/release/bench-micro
+
 .PHONY: lint
 lint: toolchain ## format, and TunnelCore's purity
 	@if grep -rnE '^[^/]*\bimport ' Sources/TunnelCore; then \

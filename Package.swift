@@ -39,6 +39,13 @@ let package = Package(
             swiftSettings: packetPath
         ),
 
+        // `make bench-micro`
+        .target(name: "CountingAllocator", path: "bench/micro/CountingAllocator"),
+        .executableTarget(
+            name: "bench-micro", dependencies: ["TunnelCore", "CountingAllocator"], path: "bench/micro/BenchMicro",
+            swiftSettings: packetPath, linkerSettings: [.linkedLibrary("m")]
+        ),
+
         .testTarget(name: "TunnelCoreTests", dependencies: ["TunnelCore"], swiftSettings: strict),
         .testTarget(name: "RingIOTests", dependencies: ["RingIO", "CLinux", "CLiburing"], swiftSettings: strict),
         .testTarget(

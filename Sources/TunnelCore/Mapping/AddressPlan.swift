@@ -48,6 +48,27 @@ extension AddressPlanError: CustomStringConvertible {
 /// around the domain does not.
 public struct AddressPlan: Sendable {
     @usableFromInline let table: RouteTable<Owner>
+    /// Two prefixes that most lookups end in, asked before the table: the own delegated one and the domain's.
+    @usableFromInline let own: Shortcut
+    @usableFromInline let domain: Shortcut
+
+    /// A prefix of at most 64 bits inside which the table has nothing longer; or one that holds no address.
+    @usableFromInline
+    struct Shortcut: Sendable {
+        @usableFromInline let high: UInt64
+        @usableFromInline let mask: UInt64
+
+        init(_ prefix: IPv6Prefix?, besides others: [IPv6Prefix]) {
+            guard let prefix, !others.contains(where: { $0.length >= prefix.length && prefix.contains($0.address) }) else {
+                (high, mask) = (1, 0)
+                return
+            }
+            (high, mask) = (prefix.address.high, IPv6Prefix.mask(prefix.length).high)
+        }
+
+        @inlinable
+        func contains(_ address: IPv6Address) -> Bool { address.high & mask == high }
+    }
 
     /// - Parameters:
     ///   - local: the host's own underlay address, whose delegated prefix is local.
@@ -77,10 +98,19 @@ public struct AddressPlan: Sendable {
         }
         for (prefix, owner) in Self.reserved { entries.append((prefix, owner)) }
         table = RouteTable(entries, fallback: .outside)
+        let delegated = domain?.delegatedPrefix(of: local)
+        // The delegated prefix lies inside the domain, too, but is asked for first.
+        let others = routes.map(\.prefix) + localPrefixes + Self.reserved.map(\.0)
+        self.own = Shortcut(delegated, besides: others)
+        self.domain = Shortcut(domain?.prefix, besides: others)
     }
 
     @inlinable
-    public func owner(of address: IPv6Address) -> Owner { table.lookup(address) }
+    public func owner(of address: IPv6Address) -> Owner {
+        if own.contains(address) { return .local }
+        if domain.contains(address) { return .embedded }
+        return table.lookup(address)
+    }
 
     private static var reserved: [(IPv6Prefix, Owner)] {
         [
