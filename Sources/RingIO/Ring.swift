@@ -105,6 +105,18 @@ struct Ring: ~Copyable, @unchecked Sendable {
         }
     }
 
+    /// Submits everything queued and lets finished work complete, without waiting for any.
+    func submitAndLook() throws(SystemError) {
+        let result = unsafe io_uring_submit_and_get_events(ring)
+        if result < 0 && result != -EINTR && result != -EAGAIN && result != -EBUSY {
+            throw SystemError("io_uring_enter", code: -result)
+        }
+    }
+
+    /// Whether a completion waits to be taken.
+    @inline(__always)
+    var hasCompletion: Bool { unsafe io_uring_cq_ready(ring) > 0 }
+
     struct Completion {
         var userData: UInt64
         /// Not negative: the operation's result. Negative: an errno.

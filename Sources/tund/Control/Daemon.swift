@@ -102,7 +102,8 @@ struct Daemon {
                 let stopRequest = try WakeUp()
                 let errors = ErrorTable()
                 let engine = try Engine(
-                    rings[index], tun: queue, underlay: underlay, wakeUp: stopRequest, errors: errors, reading: reading)
+                    rings[index], tun: queue, underlay: underlay, wakeUp: stopRequest, errors: errors, reading: reading,
+                    busyPoll: configuration.busyPoll)
                 let processors = Processors.allowed
                 threads.append(
                     WorkerThread(
