@@ -14,7 +14,8 @@ SWIFT := $(firstword $(shell command -v swift) \
 	$(wildcard /opt/swift/usr/bin/swift /usr/local/swift/usr/bin/swift /usr/share/swift/usr/bin/swift \
 	$(if $(SUDO_USER),/home/$(SUDO_USER)/.local/share/swiftly/bin/swift)))
 # Debian's own, which python3-scapy and python3-pytest belong to.
-PYTHON := /usr/bin/python3
+# -B: under sudo it would leave its caches in the checkout, as root.
+PYTHON := /usr/bin/python3 -B
 TUND := .build/release/tund
 
 # Under sudo the checkout's owner builds, so that .build stays theirs.

@@ -45,7 +45,9 @@ public struct RawSocket: ~Copyable, Sendable {
         try socket.set(Int32(IPPROTO_IP), IP_TOS, Int32(tos), "IP_TOS")
         // Without it the kernel hides that a queueing discipline dropped the packet (ENOBUFS).
         try socket.set(Int32(IPPROTO_IP), IP_RECVERR, 1, "IP_RECVERR")
-        try socket.set(SOL_SOCKET, SO_SNDBUFFORCE, 4 << 20, "SO_SNDBUFFORCE")
+        // Packets to neighbours that do not answer are charged here while they wait. One sender's dead neighbours must not stop
+        // what goes to the others, so the neighbour queues and the queueing discipline are the limits, not this one.
+        try socket.set(SOL_SOCKET, SO_SNDBUFFORCE, 256 << 20, "SO_SNDBUFFORCE")
         return socket
     }
 
@@ -98,6 +100,20 @@ public struct RawSocket: ~Copyable, Sendable {
     private func drain() {
         var byte: UInt8 = 0
         while unsafe recv(descriptor.rawValue, &byte, 1, Int32(MSG_DONTWAIT)) >= 0 {}
+    }
+}
+
+extension RawSocket {
+    /// Packets that the kernel did not queue because a receiver's buffer was full. It counts them before it asks the filter, so
+    /// beside other workers' sockets this is an upper bound.
+    public static func overflows(of receiver: Int32) -> UInt64 {
+        var information = [UInt32](repeating: 0, count: 16)
+        var length = socklen_t(information.count * MemoryLayout<UInt32>.size)
+        let drops = 8  // SK_MEMINFO_DROPS of <linux/sock_diag.h>
+        guard unsafe getsockopt(receiver, SOL_SOCKET, SO_MEMINFO, &information, &length) == 0,
+            Int(length) > drops * MemoryLayout<UInt32>.size
+        else { return 0 }
+        return UInt64(information[drops])
     }
 }
 

@@ -17,7 +17,7 @@ import TunnelCore
                 "ip -6 address add 2002:a00:1::1/16 dev tund0 nodad",
                 "ip -6 route add ::/0 dev tund0",
                 "ip -6 nexthop add id 1953853028 dev tund0",
-                "ip -6 route replace unreachable 2002:a00:1::/48 nhid 1953853028 metric 4294967295",
+                "ip -6 route add unreachable 2002:a00:1::/48 nhid 1953853028 metric 4294967295",
             ])
     }
 

@@ -6,10 +6,13 @@ struct CounterReport: Equatable {
     var packets: [(name: String, value: UInt64)] = []
     var drops: [(reason: DropReason, value: UInt64)] = []
     var errors: [(operation: PacketOperation, code: Int32, value: UInt64)] = []
+    /// Packets that found a receive buffer full.
+    var overflows: UInt64 = 0
     /// ICMP errors about packets of ours, by type and code.
     var icmp: [(type: UInt8, code: UInt8, value: UInt64)] = []
 
-    init(_ counters: [Counters], _ tables: [ErrorTable], icmp: [ICMPKind: UInt64] = [:]) {
+    init(_ counters: [Counters], _ tables: [ErrorTable], overflows: UInt64 = 0, icmp: [ICMPKind: UInt64] = [:]) {
+        self.overflows = overflows
         func total(_ value: (Counters) -> UInt64) -> UInt64 { counters.reduce(0) { $0 &+ value($1) } }
         packets = [
             ("uplink.packets", total(\.uplinkPackets)), ("uplink.bytes", total(\.uplinkBytes)),
@@ -40,6 +43,9 @@ struct CounterReport: Equatable {
     var lines: [String] {
         packets.map { "counter \($0.name) \($0.value)" }
             + drops.map { "drop \($0.reason.name) \($0.value) # \($0.reason.text)" }
+            + (overflows == 0
+                ? []
+                : ["drop downlink.overflow \(overflows) # the receive buffer was full (with several workers, at most so many)"])
             + errors.map {
                 "error \($0.operation.name).\(SystemError.name(of: $0.code)) \($0.value) # \(SystemError.reason(of: $0.code))"
             }

@@ -34,11 +34,14 @@ struct Daemon {
             try TunLink.bringUp(opened.name, preparation.link, over: netlink)
             try Privileges.dropAll()
         }
-        try Failure.wrap { () throws(SystemError) in
+        do {
             for thread in opened.threads { try thread.start() }
+        } catch {
+            throw Failure(explain(error))
         }
         log.info("\(opened.name) is ready")
         let outcome = listen(opened, signals)
+        opened.keepOverflows()
         for thread in opened.threads { thread.stop() }
         for thread in opened.threads { _ = thread.join() }
         printCounters(opened)
@@ -53,18 +56,34 @@ struct Daemon {
         let guardian: RawSocket
         /// The sockets whose error queues are to be emptied.
         let senders: [Int32]
+        let receivers: [Int32]
         let finished: WakeUp
         var icmp: [ICMPKind: UInt64] = [:]
+        /// What the receivers had lost when they were closed.
+        private var lastOverflows: UInt64?
 
-        init(name: String, threads: [WorkerThread<Engine>], guardian: consuming RawSocket, senders: [Int32], finished: WakeUp) {
+        /// To be called before the threads are joined, which closes the sockets.
+        func keepOverflows() { if lastOverflows == nil { lastOverflows = overflows } }
+
+        private var overflows: UInt64 { lastOverflows ?? receivers.reduce(0) { $0 + RawSocket.overflows(of: $1) } }
+
+        init(
+            name: String, threads: [WorkerThread<Engine>], guardian: consuming RawSocket, senders: [Int32],
+            receivers: [Int32], finished: WakeUp
+        ) {
             self.name = name
             self.threads = threads
             self.guardian = guardian
             self.senders = senders
+            self.receivers = receivers
             self.finished = finished
         }
 
-        var report: CounterReport { CounterReport(threads.map { $0.page.read() }, threads.map(\.errors), icmp: icmp) }
+        var report: CounterReport {
+            CounterReport(
+                threads.map { $0.page.read() }, threads.map(\.errors),
+                overflows: overflows, icmp: icmp)
+        }
     }
 
     /// One per worker, while root's CAP_IPC_LOCK is still there.
@@ -92,6 +111,7 @@ struct Daemon {
             let name = configuration.name
             var threads: [WorkerThread<Engine>] = []
             var senders: [Int32] = []
+            var receivers: [Int32] = []
             for index in 0..<configuration.workers {
                 let queue = try TunDevice.open(name, isFirst: index == 0, nonBlocking: reading == .burst)
                 if index == 0 { try negotiate(queue) }
@@ -99,6 +119,7 @@ struct Daemon {
                     binding, worker: index, of: configuration.workers, dontFragment: configuration.discoversPathMTU, ttl: ttl,
                     tos: tos)
                 senders += [underlay.sender, underlay.fragmentingSender]
+                receivers.append(underlay.receiver)
                 let stopRequest = try WakeUp()
                 let errors = ErrorTable()
                 let engine = try Engine(
@@ -112,7 +133,9 @@ struct Daemon {
                         finished: finished,
                         processor: configuration.workers == 1 ? nil : processors[index % processors.count]))
             }
-            return Opened(name: name, threads: threads, guardian: guardian, senders: senders, finished: finished)
+            return Opened(
+                name: name, threads: threads, guardian: guardian, senders: senders, receivers: receivers,
+                finished: finished)
         } catch {
             throw Failure(explain(error))
         }
@@ -140,6 +163,8 @@ struct Daemon {
             "\(error) (Linux 6.0 or later is needed)"
         case ("io_uring_setup", ENOMEM):
             "\(error) (rings count as locked memory: raise ulimit -l, LimitMEMLOCK= of the unit, or use fewer --workers)"
+        case ("pthread_create", EAGAIN):
+            "\(error) (raise ulimit -u, TasksMax= of the unit, or use fewer --workers)"
         case (_, EMFILE):
             "\(error) (raise ulimit -n, LimitNOFILE= of the unit, or use fewer --workers)"
         case ("bind", EADDRNOTAVAIL):
@@ -185,6 +210,7 @@ struct Daemon {
     }
 
     private func endOfWorker(_ opened: Opened) -> String {
+        opened.keepOverflows()
         for thread in opened.threads { thread.stop() }
         for thread in opened.threads {
             switch thread.join() {

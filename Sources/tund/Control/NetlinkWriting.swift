@@ -116,7 +116,7 @@ extension Netlink {
         unsafe rtnl_route_set_priority(route, .max)
         try exchange(attempt, remedy: remedy) {
             var message: OpaquePointer?
-            let result = unsafe rtnl_route_build_add_request(route, NLM_F_REPLACE, &message)
+            let result = unsafe rtnl_route_build_add_request(route, NLM_F_EXCL, &message)
             if result < 0 { return result }
             unsafe nla_put_u32(message, Int32(RTA_NH_ID.rawValue), id)
             return unsafe nl_send_sync(socket, message)  // frees the message

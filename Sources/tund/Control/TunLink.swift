@@ -39,7 +39,7 @@ struct TunLinkPlan: Equatable, Sendable {
         if !unreachable.isEmpty {
             commands.append("ip -6 nexthop add id \(Self.nexthopID) dev \(device)")
             commands += unreachable.map {
-                "ip -6 route replace unreachable \($0) nhid \(Self.nexthopID) metric \(UInt32.max)"
+                "ip -6 route add unreachable \($0) nhid \(Self.nexthopID) metric \(UInt32.max)"
             }
         }
         return commands
@@ -98,7 +98,17 @@ enum TunLink {
             }
         }
         for prefix in plan.unreachable {
-            try netlink.addUnreachable(prefix, nexthop: id) { $0 == EACCES ? disabled : nil }
+            try netlink.addUnreachable(prefix, nexthop: id) {
+                switch $0 {
+                case EEXIST:
+                    """
+                    another tund with the same domain and local address runs here; or it is a leftover: ip -6 route del \
+                    unreachable \(prefix) metric \(UInt32.max)
+                    """
+                case EACCES: disabled
+                default: nil
+                }
+            }
         }
     }
 
