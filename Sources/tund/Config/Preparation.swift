@@ -86,7 +86,7 @@ struct Preparation {
         var warnings: [String] = []
         if configuration.discoversPathMTU && mtu > path.tunnelMTU {
             warnings.append(
-                "--mtu \(mtu) is more than the path takes (\(path.tunnelMTU)): longer packets are lost, unless --no-pmtudisc lets IPv4 fragment"
+                "--mtu \(mtu) is more than the path takes (\(path.tunnelMTU)): longer packets go in IPv4 fragments"
             )
         }
         if case .fixed(let address, _) = configuration.address, configuration.remote == nil, !configuration.isBorderRelay {

@@ -27,7 +27,7 @@ struct Daemon {
         for warning in preparation.warnings { log.warning("\(warning)") }
 
         // Blocked before any thread starts, so that only the descriptor hears them.
-        let signals = try Failure.wrap { () throws(SystemError) in try SignalDescriptor([SIGINT, SIGTERM, SIGUSR1]) }
+        let signals = try Failure.wrap { () throws(SystemError) in try SignalDescriptor([SIGINT, SIGTERM, SIGHUP, SIGUSR1]) }
         let opened = try open(preparation, rings)
         try Failure.wrap { () throws(ControlError) in
             let netlink = try Netlink()

@@ -1,3 +1,4 @@
+internal import Glibc
 internal import Logging
 internal import RingIO
 
@@ -18,8 +19,14 @@ struct ErrorLog {
             let news = value - reported[kind, default: 0]
             if news == 0 { continue }
             reported[kind] = value
-            let name = SystemError.name(of: code)
-            log.warning("\(operation.name) failed \(news) time\(news == 1 ? "" : "s"): \(SystemError.reason(of: code)) (\(name))")
+            let times = "\(news) time\(news == 1 ? "" : "s")"
+            if operation == .underlaySend && code == EMSGSIZE {
+                log.warning(
+                    "\(times) a packet was too long for its path and went in fragments (EMSGSIZE): a smaller --mtu would help")
+            } else {
+                let name = SystemError.name(of: code)
+                log.warning("\(operation.name) failed \(times): \(SystemError.reason(of: code)) (\(name))")
+            }
         }
     }
 }
