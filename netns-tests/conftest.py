@@ -1,6 +1,7 @@
 """Fixtures shared by all scenarios."""
 
 import os
+import resource
 import signal
 import sys
 
@@ -36,3 +37,34 @@ def shared_lab(binary):
     """A laboratory for all tests of a file."""
     with Lab() as made:
         yield made
+
+
+@pytest.fixture
+def much_locked_memory(lab):
+    """For tests with more workers at once than fit into the usual limit. (The laboratory has raised it if it may.)"""
+    if resource.getrlimit(resource.RLIMIT_MEMLOCK)[1] != resource.RLIM_INFINITY:
+        pytest.skip("locked memory, which io_uring's rings count as, is limited here, and the limit cannot be raised")
+
+
+@pytest.fixture(scope="module")
+def one_at_a_time(binary):
+    """A decorator of make(lab, *arguments). It keeps what was made last for the next test with the same arguments; for
+    others it is made anew, in a laboratory of its own, once the one before is closed."""
+    lab, made_for, made = None, None, None
+
+    def decorate(make):
+        def get(*arguments):
+            nonlocal lab, made_for, made
+            if lab is None or arguments != made_for:
+                if lab:
+                    lab.close()
+                lab, made_for = Lab(), None
+                made = make(lab, *arguments)
+                made_for = arguments
+            return made
+
+        return get
+
+    yield decorate
+    if lab:
+        lab.close()

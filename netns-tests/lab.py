@@ -19,6 +19,7 @@ import ctypes
 import errno
 import os
 import re
+import resource
 import shlex
 import signal
 import socket
@@ -53,6 +54,20 @@ def run(command: str | list[str], *, check: bool = True, timeout: float = 30, **
     if check and done.returncode != 0:
         raise RuntimeError(f"{shlex.join(argv)}: exit {done.returncode}\n{done.stdout}{done.stderr}")
     return done
+
+
+class Ping:
+    """What ping found out. It shows ping's own words where a failed assertion shows it."""
+
+    def __init__(self, done: subprocess.CompletedProcess):
+        self._answered = done.returncode == 0 and " 0% packet loss" in done.stdout
+        self._words = done.stdout + done.stderr
+
+    def __bool__(self) -> bool:
+        return self._answered
+
+    def __repr__(self) -> str:
+        return f"\n{self._words}"
 
 
 class Namespace:
@@ -90,11 +105,10 @@ class Namespace:
         with self.entered():
             return Path("/proc/sys/net", *key.split("__")).read_text().strip()
 
-    def ping(self, address: str, *, count: int = 1, size: int = 56, options: str = "") -> bool:
-        """Whether every echo request to an IPv6 address is answered."""
-        # -i 0.2: a lost packet costs little; -W: only unanswered pings wait that long.
-        command = f"ping -6 -n -q -c {count} -i 0.2 -W 3 -s {size} {options} {address}"
-        return self.run(command, check=False, timeout=60).returncode == 0
+    def ping(self, address: str, *, count: int = 1, size: int = 56, options: str = "") -> Ping:
+        """True if echo requests to an IPv6 address are answered."""
+        # -W: only unanswered pings wait that long.
+        return Ping(self.run(f"ping -6 -n -c {count} -i 0.2 -W 3 -s {size} {options} {address}", check=False, timeout=60))
 
     @contextlib.contextmanager
     def entered(self):
@@ -192,6 +206,8 @@ class Process:
         self.out: list[str] = []
         self.err: list[str] = []
         self._changed = threading.Condition()
+        self._open_streams = 2
+        self.expected_to_end = False
         self._popen = subprocess.Popen(
             self.argv,
             stdin=subprocess.DEVNULL,
@@ -215,6 +231,7 @@ class Process:
                     self._received(lines, lines[-1])
                     self._changed.notify_all()
         with self._changed:
+            self._open_streams -= 1
             self._changed.notify_all()
 
     def _received(self, lines: list[str], line: str) -> None:
@@ -223,14 +240,11 @@ class Process:
     def wait_until(self, condition, what: str, timeout: float = PATIENCE):
         """Waits until condition() is true, looking again whenever a line comes; its value is returned."""
         with self._changed:
-            if not (value := self._changed.wait_for(lambda: condition() or self._ended(), timeout)):
+            if not self._changed.wait_for(lambda: condition() or self._open_streams == 0, timeout):
                 raise AssertionError(f"no {what} within {timeout} s\n{self.transcript()}")
             if not (value := condition()):
                 raise AssertionError(f"ended before {what}\n{self.transcript()}")
             return value
-
-    def _ended(self) -> bool:
-        return self._popen.poll() is not None and not any(reader.is_alive() for reader in self._readers)
 
     def transcript(self) -> str:
         """The command line, the end of its output, and how it ended."""
@@ -250,12 +264,14 @@ class Process:
 
     def wait(self, timeout: float = PATIENCE) -> int:
         """The exit code, once the program has ended and all of its output is here."""
+        self.expected_to_end = True
         code = self._popen.wait(timeout)
         for reader in self._readers:
             reader.join(timeout)
         return code
 
     def kill(self) -> None:
+        self.expected_to_end = True
         if self.running:
             self._popen.kill()
             self.wait()
@@ -287,6 +303,13 @@ class Tund(Process):
             self.wait_until(lambda: len(self._blocks) >= wanted, "counters after SIGUSR1")
         return self._blocks[asked]
 
+    def counters_once(self, condition) -> Counter:
+        """The counters as soon as condition(counters) holds: a packet is counted a moment after it has been seen."""
+        end = time.monotonic() + PATIENCE
+        while not condition(counters := self.counters()):
+            assert time.monotonic() < end, f"{counters}\n{self.transcript()}"
+        return counters
+
     def final_counters(self) -> Counter:
         """The counters printed at the end."""
         return self._blocks[-1]
@@ -305,7 +328,7 @@ class Tund(Process):
 
     def stop(self, by: int = signal.SIGTERM) -> Counter:
         """Asks tund to end, holds it to its word (exit code 0, at once) and returns the final counters."""
-        assert self.running, f"tund has ended already\n{self.transcript()}"
+        assert self.running, f"tund has ended unasked\n{self.transcript()}"
         started = time.monotonic()
         self.signal(by)
         try:
@@ -326,6 +349,10 @@ class Lab:
 
     def __init__(self):
         remove_leftovers()
+        # io_uring's rings count as locked memory of their user. On hosts of their own each has that limit for itself; here
+        # all of them are one user of one kernel. (Without CAP_SYS_RESOURCE the limit stays.)
+        with contextlib.suppress(ValueError):
+            resource.setrlimit(resource.RLIMIT_MEMLOCK, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
         self.namespaces: list[Namespace] = []
         self.processes: list[Process] = []
         self.sockets: list[PacketSocket] = []
@@ -380,11 +407,11 @@ class Lab:
         return opened
 
     def close(self) -> None:
-        """Removes everything. A tund that is still running must end as it promises: its failure to do so is raised
-        once all is clean."""
+        """Removes everything. Every tund must be running until it is told to end, and then end as it promises: failures
+        to do so are raised once all is clean."""
         failures = []
         for process in self.processes:
-            if isinstance(process, Tund) and process.running:
+            if isinstance(process, Tund) and not process.expected_to_end:
                 try:
                     process.stop()
                 except AssertionError as failure:

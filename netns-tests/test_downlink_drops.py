@@ -32,20 +32,20 @@ MODES = {
 
 
 @pytest.fixture(scope="module")
-def host_in(shared_lab):
-    """The host in one of the MODES, made once."""
+def host_in(one_at_a_time):
+    """The host in one of the MODES."""
 
     def accept_strange_sources(host):
         """As far as a kernel can be talked into it: sources of loopback, our own, and none with a route back."""
         host.sysctl(ipv4__conf__all__rp_filter=0, ipv4__conf__eth0__rp_filter=0, ipv4__conf__eth0__accept_local=1,
                     ipv4__conf__eth0__route_localnet=1)
 
-    @functools.cache
-    def made(mode):
+    @one_at_a_time
+    def host(lab, mode):
         link_local = {"here": "fe80::a00:1", "there": "fe80::a00:2"} if mode == "remote" else {}
-        return HostOnAWire(shared_lab, MODES[mode], before_tund=accept_strange_sources, **link_local)
+        return HostOnAWire(lab, MODES[mode], before_tund=accept_strange_sources, **link_local)
 
-    return made
+    return host
 
 
 def tunnel6(**fields):

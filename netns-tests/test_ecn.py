@@ -7,8 +7,6 @@ Encapsulation: outer ECN = inner ECN, but CE becomes ECT(0) as in the kernel (RF
 Decapsulation: RFC 6040, 4.2. The DSCP goes outward with --tos inherit and never inward.
 """
 
-import functools
-
 import pytest
 
 from packets import DOMAIN, HERE, IP, THERE, IPv6, in_ipv4, inner
@@ -20,8 +18,8 @@ EF = 0xB8  # a DSCP with bits at both ends: expedited forwarding, 46 << 2
 
 
 @pytest.fixture(scope="module")
-def host_with(shared_lab):
-    return functools.cache(lambda options: HostOnAWire(shared_lab, f"{DOMAIN} {options}"))
+def host_with(one_at_a_time):
+    return one_at_a_time(lambda lab, options: HostOnAWire(lab, f"{DOMAIN} {options}"))
 
 
 ENCAPSULATION = {NOT_ECT: NOT_ECT, ECT1: ECT1, ECT0: ECT0, CE: ECT0}

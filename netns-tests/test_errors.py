@@ -92,7 +92,7 @@ def test_underlay_down_and_up(host):
 
 
 def test_route_with_a_small_mtu(host):
-    """Longer than the path and than 1280, so it may neither go in one piece nor be fragmented."""
+    """Longer than the path and than the 1280 bytes that every path must carry."""
     host.host.ip("route add 10.0.0.2/32 dev eth0 mtu 1350")
     sent = send_for(host, 1.5, size=1400)
     assert_counted_and_logged(host, "EMSGSIZE", sent, 1.5)
@@ -162,7 +162,7 @@ def test_a_smaller_path_mtu_is_learnt_from_the_underlay(host):
     assert b"".join(bytes(fragment.payload) for fragment in fragments) == bytes(long)
     assert errors(host).get("EMSGSIZE") == 1
     [whole] = map(IP, host.observe(from_host=[short]).to_wire)
-    assert bytes(whole.payload) == bytes(short)
+    assert bytes(whole.payload) == bytes(short) and whole.flags == "DF"
 
 
 @pytest.mark.parametrize("workers", [1, 3])

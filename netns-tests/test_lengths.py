@@ -4,8 +4,6 @@
            <- what goes in at one end is what comes out at the other ->
 """
 
-import functools
-
 import pytest
 
 from packets import DOMAIN, HERE, IP, TCP, THERE, UDP, Raw, in_ipv4, inner, numbered
@@ -23,17 +21,17 @@ PAYLOADS = {
 
 
 @pytest.fixture(scope="module")
-def host_with(shared_lab):
+def host_with(one_at_a_time):
     """The host, deaf to the segments it gets: its answers would be in the way."""
 
-    @functools.cache
-    def made(options):
-        host = HostOnAWire(shared_lab, f"{DOMAIN} {options}")
+    @one_at_a_time
+    def deaf(lab, options):
+        host = HostOnAWire(lab, f"{DOMAIN} {options}")
         host.host.run(["nft", "add chain ip6 quiet input { type filter hook input priority 0; };"
                               " add rule ip6 quiet input th dport 9 drop"])
         return host
 
-    return made
+    return deaf
 
 
 def packets(kind: str, source: str, destination: str) -> list[bytes]:
@@ -57,16 +55,16 @@ def assert_same(arrived: list[bytes], sent: list[bytes]):
     assert arrived == sent, "every packet is here, but not in its order"
 
 
-@pytest.mark.parametrize("options", ["", "--tos 0 --ttl inherit"])
 @pytest.mark.parametrize("kind", PAYLOADS)
+@pytest.mark.parametrize("options", ["", "--tos 0 --ttl inherit"])
 def test_to_the_host(host_with, kind, options):
     host = host_with(options)
     for sent in batches(packets(kind, THERE, HERE)):
         assert_same(host.observe(from_wire=map(in_ipv4, sent)).to_host, sent)
 
 
-@pytest.mark.parametrize("options", ["", "--no-pmtudisc"])
 @pytest.mark.parametrize("kind", PAYLOADS)
+@pytest.mark.parametrize("options", ["", "--no-pmtudisc"])
 def test_to_the_wire(host_with, kind, options):
     host = host_with(options)
     for sent in batches(packets(kind, HERE, THERE)):

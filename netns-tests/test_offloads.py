@@ -146,7 +146,7 @@ def test_many_streams_at_once(site):
 
 #: Within the MTU a raw socket shows no difference between merged datagrams and one datagram with an unfinished checksum, as a
 #: peer's kernel sends it over a virtual wire. tund takes it for the one: see docs/rfc.md.
-AMBIGUOUS = pytest.mark.xfail(strict=True, reason="a raw socket does not tell the segment size")
+AMBIGUOUS = pytest.mark.xfail(reason="a raw socket does not tell the segment size")
 
 
 @pytest.mark.parametrize(

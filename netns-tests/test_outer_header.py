@@ -3,8 +3,6 @@
     packet socket on tund0 -> tund on the host 10.0.0.1 ------ far end, which looks at the IPv4 header
 """
 
-import functools
-
 import pytest
 
 from packets import DOMAIN, HERE, IP, LOCAL, PEER, THERE, in_ipv4, inner, numbered
@@ -12,8 +10,8 @@ from wire import HostOnAWire
 
 
 @pytest.fixture(scope="module")
-def host_with(shared_lab):
-    return functools.cache(lambda options, mtu=1500: HostOnAWire(shared_lab, f"{DOMAIN} {options}", mtu=mtu))
+def host_with(one_at_a_time):
+    return one_at_a_time(lambda lab, options, mtu=1500: HostOnAWire(lab, f"{DOMAIN} {options}", mtu=mtu))
 
 
 def sent(host, *packets) -> list[IP]:

@@ -5,6 +5,7 @@
     an intruder: another uid, with /dev/net/tun open to all
 """
 
+import os
 import shutil
 import sys
 import tempfile
@@ -71,6 +72,16 @@ def test_all_capabilities_are_dropped(running):
             assert values["Uid"].split() == [str(uid)] * 4
         assert host.ping(THERE) and peer.ping(HERE)
         assert traffic.tcp(host, peer, THERE, size=1 << 20)
+
+
+def test_four_workers_fit_into_the_usual_limit_of_locked_memory(lab, readable_binary):
+    """8 MiB, for a user that has nothing else running: io_uring's rings count against it."""
+    host, peer = lab.underlay({"host": "10.0.0.1/8", "peer": "10.0.0.2/8"})
+    user = as_user(40000 + os.getpid() % 20000, "net_admin", "net_raw")
+    limited = [*device_for_all(), "prlimit", f"--memlock={8 << 20}", *user]
+    lab.tund(host, f"{DOMAIN} --workers 4", binary=readable_binary, through=limited)
+    lab.tund(peer, DOMAIN)
+    assert host.ping(THERE)
 
 
 ATTACH = """

@@ -6,8 +6,6 @@ The packet socket stands in for a process of the host whose packets the IPv6 sta
 what that stack would not let through.
 """
 
-import functools
-
 import pytest
 
 from packets import (
@@ -36,15 +34,15 @@ MODES = {
 
 
 @pytest.fixture(scope="module")
-def host_in(shared_lab):
-    """The host in one of the MODES, made once."""
+def host_in(one_at_a_time):
+    """The host in one of the MODES."""
 
-    @functools.cache
-    def made(mode):
+    @one_at_a_time
+    def host(lab, mode):
         options, where = MODES[mode]
-        return HostOnAWire(shared_lab, options, **where)
+        return HostOnAWire(lab, options, **where)
 
-    return made
+    return host
 
 
 def out(destination: str = THERE, source: str = HERE, **fields):

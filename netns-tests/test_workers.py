@@ -4,6 +4,7 @@
     24 flows of numbered packets, from either end
 """
 
+import socket
 import time
 from collections import defaultdict
 from concurrent.futures import ThreadPoolExecutor
@@ -11,56 +12,77 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 import traffic
-from packets import DOMAIN, HERE, IP, THERE, UDP, IPv6, Raw, fragment, in_ipv4, inner
+from packets import DOMAIN, HERE, THERE, UDP, Raw, fragment, in_ipv4, inner
 from wire import HostOnAWire
 
 FLOWS, PACKETS = 24, 100
+SO_RCVBUFFORCE = 33
 
 
 @pytest.fixture(scope="module", params=[1, 2, 4], ids=lambda count: f"{count} workers")
 def host(shared_lab, request):
-    # Unmerged: a packet socket on the TUN would see super-packets.
-    made = HostOnAWire(shared_lab, f"{DOMAIN} --workers {request.param} --no-gro")
+    made = HostOnAWire(shared_lab, f"{DOMAIN} --workers {request.param}")
     made.host.run(["nft", "add chain ip6 quiet input { type filter hook input priority 0; };"
                           " add rule ip6 quiet input udp dport 9 drop"])  # fmt: skip
     return made
 
 
-def flow_packet(source: str, destination: str, flow: int, number: int) -> bytes:
-    return bytes(inner(source, destination, UDP(sport=20000 + flow, dport=9) / Raw(number.to_bytes(4, "big") * 25)))
+def payload(flow: int, number: int) -> bytes:
+    return flow.to_bytes(2, "big") + number.to_bytes(2, "big") * 50
 
 
-def assert_each_once(arrived: list[bytes], sent: list[list[bytes]]):
-    """`sent`: the packets of each flow in their order."""
+def assert_each_once_in_order(arrived: list[bytes]):
     flows = defaultdict(list)
-    for packet in arrived:
-        flows[IPv6(packet)[UDP].sport - 20000].append(packet)
-    for flow, packets in enumerate(sent):
-        assert sorted(flows[flow]) == sorted(packets), f"flow {flow}: lost or doubled"
-        assert flows[flow] == packets, f"flow {flow}: out of order"
+    for octets in arrived:
+        flows[int.from_bytes(octets[:2], "big")].append(octets)
+    for flow in range(FLOWS):
+        sent = [payload(flow, number) for number in range(PACKETS)]
+        assert sorted(flows[flow]) == sent, f"flow {flow}: lost, doubled or damaged"
+        assert flows[flow] == sent, f"flow {flow}: out of order"
 
 
-def carry(send, receive, packets: list[list[bytes]]) -> list[bytes]:
-    """The flows side by side, in steps that no queue is too short for. At the end it waits in vain for doubles."""
-    arrived = []
+def steps():
+    """(flow, number) of all packets, the flows side by side, in steps that no queue is too short for."""
     for start in range(0, PACKETS, 5):
-        step = [packet for number in range(start, start + 5) for packet in (flow[number] for flow in packets)]
-        send(step)
-        arrived += receive(len(step), 5)
-    return arrived + receive(1, 0.3)
+        yield [(flow, number) for number in range(start, start + 5) for flow in range(FLOWS)]
+
+
+def udp(source: str, destination: str, flow: int, number: int):
+    return inner(source, destination, UDP(sport=20000 + flow, dport=4242) / Raw(payload(flow, number)))
 
 
 def test_to_the_host(host):
-    packets = [[flow_packet(THERE, HERE, flow, number) for number in range(PACKETS)] for flow in range(FLOWS)]
-    host.wire.drain(), host.tun.drain()
-    assert_each_once(carry(lambda step: host.wire.send(*map(in_ipv4, step)), host.tun.receive, packets), packets)
+    """Read from a socket: tund may hand datagrams of a flow to the kernel in one piece, which that takes apart again."""
+    receiver = host.host.socket(socket.AF_INET6, socket.SOCK_DGRAM)
+    receiver.bind((HERE, 4242))
+    receiver.setsockopt(socket.SOL_SOCKET, SO_RCVBUFFORCE, 8 << 20)
+    arrived = []
+    with receiver:
+        for step in steps():
+            host.wire.send(*[in_ipv4(udp(THERE, HERE, flow, number)) for flow, number in step])
+            arrived += [receiver.recv(2048) for _ in step]
+        host.settle()
+        receiver.setblocking(False)
+        with pytest.raises(BlockingIOError):
+            receiver.recv(2048)
+    assert_each_once_in_order(arrived)
 
 
 def test_to_the_wire(host):
-    packets = [[flow_packet(HERE, THERE, flow, number) for number in range(PACKETS)] for flow in range(FLOWS)]
-    host.wire.drain(), host.tun.drain()
-    arrived = carry(lambda step: host.tun.send(*step), host.wire.receive, packets)
-    assert_each_once([bytes(IP(packet).payload) for packet in arrived], packets)
+    """From 24 sockets of the host."""
+    senders = [host.host.socket(socket.AF_INET6, socket.SOCK_DGRAM) for _ in range(FLOWS)]
+    for sender in senders:
+        sender.connect((THERE, 4242))
+    host.wire.drain()
+    arrived = []
+    for step in steps():
+        for flow, number in step:
+            senders[flow].send(payload(flow, number))
+        arrived += host.wire.receive(len(step))
+    arrived += host.wire.receive(1, timeout=0.3)
+    for sender in senders:
+        sender.close()
+    assert_each_once_in_order([packet[20 + 40 + 8 :] for packet in arrived])
 
 
 def verdicts(counters) -> int:
@@ -107,15 +129,11 @@ def test_ipv4_fragments_have_one_verdict_each(host):
 
 
 def test_counters_are_those_of_all_workers(host):
-    packets = [flow_packet(THERE, HERE, flow, 0) for flow in range(64)]
-    host.tun.drain()
-    before = host.tund.counters()
-    host.wire.send(*map(in_ipv4, packets))
-    assert len(host.tun.receive(64)) == 64
-    host.settle()
-    assert host.tund.counters()["downlink.packets"] == before["downlink.packets"] + 64 + 1
+    """64 flows of one packet each, in whatever pieces they were handed on."""
+    assert_one_verdict_each(host, [in_ipv4(inner(payload=UDP(sport=flow, dport=9))) for flow in range(1, 65)])
 
 
+@pytest.mark.usefixtures("much_locked_memory")
 @pytest.mark.parametrize("workers", [8, 16, 32])
 def test_as_many_workers_as_a_large_machine_has(lab, workers):
     host = HostOnAWire(lab, f"{DOMAIN} --workers {workers}")
@@ -125,7 +143,7 @@ def test_as_many_workers_as_a_large_machine_has(lab, workers):
 
 def test_sixteen_connections_between_two_hosts(lab):
     a, b = lab.underlay({"a": "10.0.0.1/8", "b": "10.0.0.2/8"})
-    lab.tund(a, f"{DOMAIN} --workers 4"), lab.tund(b, f"{DOMAIN} --workers 4")
+    lab.tund(a, f"{DOMAIN} --workers 4"), lab.tund(b, f"{DOMAIN} --workers 2")
     with ThreadPoolExecutor(16) as pool:
         pairs = [(a, b, THERE), (b, a, HERE)] * 8
         streams = list(pool.map(lambda pair: traffic.tcp(*pair, size=1 << 18), pairs))
