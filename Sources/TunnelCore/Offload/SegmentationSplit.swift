@@ -20,12 +20,14 @@ public struct SegmentationSplit: Hashable, Sendable {
     /// Payload bytes of every segment but the last.
     let segmentSize: Int
     public let segmentCount: Int
+    let wholeLength: Int
 
     /// Checks a packet against its virtio-net header. The header's own header length is not trusted.
     /// - Parameter packet: trimmed to its inner length.
     /// - Returns: nil where the request makes no sense, or asks for something that was never negotiated.
     public init?(_ packet: borrowing IPv6View, _ virtio: borrowing VirtioNetView) {
         let length = packet.bytes.byteCount
+        wholeLength = length
         transportOffset = virtio.checksumStart
         checksumField = virtio.checksumStart + virtio.checksumOffset
         guard virtio.needsChecksum, transportOffset >= IPv6Header.length, checksumField + 2 <= length else { return nil }
@@ -63,6 +65,9 @@ public struct SegmentationSplit: Hashable, Sendable {
         guard segmentSize > 0 else { return nil }
         segmentCount = max(1, (length - headerLength + segmentSize - 1) / segmentSize)
     }
+
+    /// Of all headers and payload.
+    var longestSegment: Int { kind == .checksumOnly ? headerLength : min(headerLength &+ segmentSize, wholeLength) }
 
     /// Room that the segments' headers take in the scratch memory.
     var scratchLength: Int { kind == .checksumOnly ? 0 : segmentCount &* headerStride }

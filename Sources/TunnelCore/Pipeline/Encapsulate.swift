@@ -124,10 +124,11 @@ extension TunnelPolicy {
         case .drop(let reason):
             return .drop(reason)
         case .send(let outer, let innerLength):
-            if virtio.isPlain { return .whole(outer, innerLength: innerLength) }
+            if virtio.asksForNothing { return .whole(outer, innerLength: innerLength) }
             guard let packet = IPv6View(bytes.extracting(first: innerLength)),
                 let split = SegmentationSplit(packet, virtio)
             else { return .drop(.uplinkOffload) }
+            if split.longestSegment > Self.longestInner { return .drop(.uplinkOversized) }
             return .split(outer, innerLength: innerLength, split)
         }
     }

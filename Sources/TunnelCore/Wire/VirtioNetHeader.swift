@@ -29,8 +29,9 @@ public struct VirtioNetView: ~Escapable {
     @inlinable public var segmentSize: Int { Int(bytes.native(at: 4, as: UInt16.self)) }
     @inlinable public var checksumStart: Int { Int(bytes.native(at: 6, as: UInt16.self)) }
     @inlinable public var checksumOffset: Int { Int(bytes.native(at: 8, as: UInt16.self)) }
-    /// All ten bytes zero: one whole packet with nothing left to do. What most packets are.
-    @inlinable public var isPlain: Bool { bytes.native(at: 0, as: UInt64.self) == 0 && bytes.native(at: 8, as: UInt16.self) == 0 }
+    /// One whole packet with nothing left to do, as most are. That the kernel may also say its checksum was verified
+    /// (DATA_VALID, on packets it forwards) is no request.
+    @inlinable public var asksForNothing: Bool { !needsChecksum && bytes.byte(at: 1) == 0 }
 }
 
 /// The virtio-net header as values; the default is a plain packet.

@@ -377,7 +377,7 @@ import TunnelCore
             (plain, .drop(.uplinkShort)),
             (plain + Self.inner()[..<39], .drop(.uplinkShort)),
             (hex("01040000000000000000") + Self.inner(), .drop(.uplinkOffload)),
-            (hex("00000000000000000100") + Self.inner(), .drop(.uplinkOffload)),
+            (hex("00010000000000000000") + Self.inner(), .drop(.uplinkOffload)),
             (plain + Self.inner(to: Self.elsewhere), .drop(.uplinkNoRoute)),
             (plain + Self.inner() + [1, 2, 3, 4, 5], Self.send("10.100.200.2")),
             (plain + Self.inner(to: "ff02::2"), .drop(.uplinkMulticastDestination)),
