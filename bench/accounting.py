@@ -16,14 +16,16 @@ TICK = 1 / os.sysconf("SC_CLK_TCK")
 
 @contextlib.contextmanager
 def cpu(made: Route) -> Iterator[dict]:
-    """Fills a dictionary with CPU seconds: {"user", "system", "threads"} of the daemons, {"machine_busy", "machine_steal"}.
+    """Fills a dictionary with CPU seconds: "user", "system" and "threads" of the daemons; "machine_busy" and "machine_steal" of
+    all; and "others", what other programs have in "machine_busy".
 
     A thread's system time includes the kernel's packet processing that an interrupt did on its back, as everywhere in Linux.
     """
     figures: dict = {}
-    machine, tasks = _machine(), _tasks(made)
+    others, machine, tasks = _others(), _machine(), _tasks(made)
     yield figures
-    machine_after, tasks_after = _machine(), _tasks(made)
+    tasks_after, machine_after = _tasks(made), _machine()
+    figures["others"] = round(max(0, _others() - others) * TICK, 2)
     figures["machine_busy"], figures["machine_steal"] = (
         round((after - before) * TICK, 2) for before, after in zip(machine, machine_after)
     )
@@ -61,20 +63,20 @@ class Others:
 
     def cpus(self) -> float:
         """CPUs in use by others, on average since the beginning."""
-        after = _others()
-        ticks = sum(max(0, count - self._before.get(pid, count)) for pid, count in after.items())
+        ticks = max(0, _others() - self._before)
         return round(ticks * TICK / (time.monotonic() - self._begin), 3)
 
 
-def _others() -> dict[str, int]:
-    """Ticks of each process, and of the children it has waited for, that is neither a kernel thread nor of our process group."""
-    found = {}
+def _others() -> int:
+    """Ticks of all processes that are neither kernel threads nor of our process group. With the time of the children that
+    they have waited for, so that what a process had used does not vanish with it."""
+    ticks = 0
     for stat in Path("/proc").glob("[0-9]*/stat"):
         with contextlib.suppress(FileNotFoundError, ProcessLookupError):
             fields = stat.read_text().rpartition(")")[2].split()
             if int(fields[2]) != os.getpgrp() and not int(fields[6]) & _KERNEL_THREAD:
-                found[stat.parent.name] = sum(map(int, fields[11:15]))
-    return found
+                ticks += sum(map(int, fields[11:15]))
+    return ticks
 
 
 @contextlib.contextmanager
@@ -84,6 +86,20 @@ def losses(made: Route) -> Iterator[dict]:
     before = _losses(made)
     yield figures
     figures.update({place: count - before[place] for place, count in _losses(made).items() if count > before[place]})
+
+
+def settle(made: Route, patience: float = 3) -> float:
+    """Waits until nothing arrives any more: seconds it took. A full receive buffer of 8 MiB outlives its sender."""
+    begin, before = time.monotonic(), -1
+    while (count := _received(made)) != before and time.monotonic() - begin < patience:
+        before = count
+        time.sleep(0.03)
+    return round(time.monotonic() - begin, 2)
+
+
+def _received(made: Route) -> int:
+    with made.server.entered():
+        return _device(made.device)[1]
 
 
 def _losses(made: Route) -> dict[str, int]:

@@ -124,7 +124,7 @@ def measure(plan: Plan, say: Callable[[str], None] = lambda text: print(text, en
         "left_out": left_out,
         "runs": [],
         "others": [],
-        "counters": [],
+        "ends": [],
     }
     progress = _Progress(plan.rounds * sum(sum(map(plan.cost, loads)) + 1 for _, loads in jobs))
     for number in range(plan.rounds):
@@ -164,13 +164,25 @@ def _measure_one(plan: Plan, place: dict, loads: list[str], results: dict, say: 
                 if dead := next((daemon for daemon in made.daemons if not daemon.running), None):
                     raise RuntimeError(f"it ended by itself\n{dead.transcript()}")
             for end, tund in zip(("client", "server"), ways.tunds(made)):
-                results["counters"].append({**place, "end": end, "counters": dict(tund.stop())})
+                entry = {**place, "end": end}
+                results["ends"].append(entry)
+                try:
+                    entry["counters"] = dict(tund.stop())
+                except AssertionError as error:  # too slow, or the wrong exit code
+                    entry["error"] = str(error)
+                entry["odd"] = _odd(tund.out)
     except (RuntimeError, AssertionError) as error:
         measured = [entry["load"] for entry in results["runs"] if all(entry[key] == place[key] for key in place)]
         results["runs"] += ({**place, "load": load, "error": str(error)} for load in loads if load not in measured)
         results.setdefault("failures", []).append({**place, "error": str(error)})
         say(f"\n    FAILED: {error}")
     results["others"].append({**place, "cpus": others.cpus()})
+
+
+def _odd(out: list[str]) -> list[str]:
+    """The drops and errors in the last block of counters that tund printed."""
+    begins = [number for number, line in enumerate(out) if line.startswith("counter uplink.packets ")]
+    return [line for line in out[begins[-1] if begins else 0 :] if line.startswith(("drop ", "error "))]
 
 
 def _headline(load: str, figures: dict) -> str:

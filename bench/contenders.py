@@ -159,7 +159,7 @@ def route(contender: Contender, section: str = "as-is") -> Iterator[Route]:
             if section == "wire":
                 host.run(f"ethtool -K eth0 {_WIRE}")
         made = contender.make(lab, client, server)
-        if not client.ping(made.address):
+        if not any(client.ping(made.address) for _ in range(3)):
             transcripts = "\n".join(daemon.transcript() for daemon in made.daemons)
             raise RuntimeError(f"{contender.label}: no ping from end to end\n{transcripts}")
         yield made

@@ -31,6 +31,7 @@ from contenders import CONTENDERS, SECTIONS
 from loads import LOADS
 
 HERE = Path(__file__).resolve().parent
+RESULTS = HERE / "results"
 
 
 def arguments() -> argparse.Namespace:
@@ -42,7 +43,7 @@ def arguments() -> argparse.Namespace:
     for name, known in (("contenders", CONTENDERS), ("loads", LOADS), ("sections", SECTIONS)):
         parser.add_argument(f"--{name}", type=_list(known), help=f"only these, by commas, of: {', '.join(known)}")
     parser.add_argument("--base", choices=CONTENDERS, default="veth", help="what ratios are to")
-    parser.add_argument("--results", type=Path, default=HERE / "results", metavar="FOLDER")
+    parser.add_argument("--results", type=Path, default=RESULTS, metavar="FOLDER")
     parser.add_argument("--no-plots", action="store_true")
     return parser.parse_args()
 
@@ -85,24 +86,26 @@ def main() -> int:
     # Ctrl-C and a polite kill both unwind the stack, so that the Lab closes.
     for caught in (signal.SIGINT, signal.SIGTERM):
         signal.signal(caught, lambda *_: sys.exit("\ninterrupted"))
+    if not options.no_plots:
+        import plots  # before the work: what is missing is missed at once
     raw = campaign.measure(plan)
     results = report.Results(raw, options.base)
     raw["targets"] = report.judge(results)
     options.results.mkdir(parents=True, exist_ok=True)
-    (options.results / "throughput.json").write_text(json.dumps(raw, indent=1) + "\n")
+    written = [options.results / "throughput.json"]
+    written[0].write_text(json.dumps(raw, indent=1) + "\n")
     if not options.no_plots:
-        import plots
-
-        plots.draw(results, options.results)
-    _give_to_owner(options.results)
+        written += plots.draw(results, options.results)
+    if options.results == RESULTS:
+        _give_to_owner([RESULTS, *written])
     print(f"\n{report.text(results)}\n\nfigures and plots: {os.path.relpath(options.results)}")
     return 1 if raw.get("failures") else 0
 
 
-def _give_to_owner(folder: Path) -> None:
-    """Under sudo, results belong to whoever owns the folder above."""
-    owner = folder.parent.stat()
-    for path in (folder, *folder.iterdir()):
+def _give_to_owner(paths: list[Path]) -> None:
+    """Under sudo, results belong to whoever the checkout belongs to."""
+    owner = HERE.stat()
+    for path in paths:
         os.chown(path, owner.st_uid, owner.st_gid)
 
 
