@@ -129,7 +129,7 @@ CONTENDERS: dict[str, Contender] = {
 def missing(contender: Contender) -> str | None:
     """Why a contender cannot run here, or None."""
     if contender.key == "sit":
-        return _device_type_missing("sit")
+        return _device_type_missing("sit local 192.0.2.1 remote 192.0.2.2")
     if contender.key == "vxlan":
         return _device_type_missing("vxlan id 7 dstport 4789")
     if contender.key.startswith("tund"):
@@ -140,7 +140,7 @@ def missing(contender: Contender) -> str | None:
 
 
 def _device_type_missing(kind: str) -> str | None:
-    with Lab() as lab:
+    with _sit_as_found(), Lab() as lab:
         try:
             lab.namespace("probe").ip(f"link add probe0 type {kind}")
         except RuntimeError as error:
@@ -149,9 +149,18 @@ def _device_type_missing(kind: str) -> str | None:
 
 
 @contextlib.contextmanager
+def _sit_as_found() -> Iterator[None]:
+    """Unloads sit and tunnel4 if they were loaded meanwhile: from then on the kernel takes every program's protocol 41."""
+    before = Path("/sys/module/sit").exists()
+    yield
+    if not before and Path("/sys/module/sit").exists():
+        run("rmmod sit tunnel4", check=False)
+
+
+@contextlib.contextmanager
 def route(contender: Contender, section: str = "as-is") -> Iterator[Route]:
     """A contender, set up and answering; removed at the end."""
-    with Lab() as lab:
+    with _sit_as_found(), Lab() as lab:
         client, server = lab.namespace("client"), lab.namespace("server")
         lab.veth(client, "eth0", server, "eth0")
         for number, host in enumerate((client, server), 1):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from math import log10
+from math import inf, log10
 from pathlib import Path
 from statistics import median
 
@@ -149,8 +149,7 @@ def _udp(results: Results, section: str):
         panel.set_xlabel("offered, 1000 packets/s")
         ends = []
         for key in LINES:
-            # A contender without steps has its flood alone, which is a point and no line.
-            if not results.figures(section, key, f"udp-{size}") or not (steps := results.steps(section, key, size)):
+            if not (steps := results.steps(section, key, size)):
                 continue
             line = _medians(steps)
             colour, width = _colour(key), 2.2 if key == "tund" else 1.5
@@ -169,24 +168,29 @@ _AXES = ("offered_kpps", "received_kpps")
 
 def _medians(steps: list[dict]) -> list[tuple[float, float]]:
     """One point a rate of the ladder, that of the unlimited sender last."""
+    best: dict[tuple[float, int], dict] = {}
+    for step in steps:  # of a rate that got a second chance, the better one
+        place = (step["asked_kpps"] or inf, step["round"])
+        if place not in best or step["loss"] < best[place]["loss"]:
+            best[place] = step
     found = defaultdict(list)
-    for step in steps:
-        found[step["asked_kpps"] or float("inf")].append(step)
-    rounds = max(map(len, found.values()))
+    for (asked, _), step in best.items():
+        found[asked].append(step)
+    rounds = len({step["round"] for step in steps})
     # The steps at twice the lossless rate differ from round to round: dots, no points of the line.
-    kept = [group for asked, group in sorted(found.items()) if 2 * len(group) > rounds or asked == float("inf")]
+    kept = [group for asked, group in sorted(found.items()) if 2 * len(group) > rounds or asked == inf]
     return [tuple(median(step[name] for step in group) for name in _AXES) for group in kept]
 
 
 def _label_ends(panel: Axes, ends: list[tuple[tuple[float, float], str]], apart: float = 0.058) -> None:
-    """Names right of the lines' ends, moved up until they do not touch. The axes' limits must stand by then."""
+    """Names right of all lines, each at the height of its own end or as far above as it must. The limits must stand by then."""
     to_axes = panel.transData + panel.transAxes.inverted()
     lowest = 0.02
+    column = max((to_axes.transform(end)[0] for end, _ in ends), default=0) + 0.03
     for end, key in sorted(ends, key=lambda end: end[0][1]):
-        across, up = to_axes.transform(end)
-        up = max(up, lowest)
+        up = max(to_axes.transform(end)[1], lowest)
         lowest = up + apart
-        panel.text(across + 0.025, up, CONTENDERS[key].label, transform=panel.transAxes, color=_colour(key), va="center", fontsize=9)
+        panel.text(column, up, CONTENDERS[key].label, transform=panel.transAxes, color=_colour(key), va="center", fontsize=9)
 
 
 def _round_trip(results: Results, section: str):

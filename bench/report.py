@@ -20,7 +20,6 @@ DISTURBED = 0.1
 class Table:
     title: str
     rows: list[list[str]]
-    note: str = ""
 
 
 class Results:
@@ -63,11 +62,12 @@ class Results:
         return [value / other[number] for number, value in mine.items() if other.get(number)]
 
     def steps(self, section: str, contender: str, size: int) -> list[dict]:
-        """All steps of UDP at rising rate, of all rounds."""
-        found = []
-        for figures in self.figures(section, contender, f"udp-{size}", f"udp-{size}-flood").values():
-            found += [*figures["steps"], *(figures[name] for name in ("twice", "unlimited") if name in figures)]
-        return found
+        """All steps of UDP at rising rate, each with its "round"."""
+        return [
+            {"round": number, **step}
+            for number, figures in self.figures(section, contender, f"udp-{size}").items()
+            for step in (*figures["steps"], *(figures[name] for name in ("twice", "unlimited") if name in figures))
+        ]
 
 
 @dataclass(frozen=True)
@@ -95,13 +95,16 @@ def _udp(size: int) -> tuple[str, str]:
 
 TCP = Metric("1 stream", ("tcp-1",), "mbps", 1e-3)
 UDP_UNLIMITED = Metric("received, sender unlimited", _udp(1400), "unlimited.received_mbps", 1e-3)
-RTT_IDLE = Metric("idle, median", ("rtt-idle",), "p50_us")
 THROUGHPUT = (
     TCP,
     Metric("4 streams", ("tcp-4",), "mbps", 1e-3),
     Metric("both directions", ("tcp-both",), "mbps", 1e-3),
 )
-SEGMENTS = Metric("with segmentation offload", ("udp-segments",), "mbps", 1e-3)
+SEGMENTS = Metric("received", ("udp-segments",), "mbps", 1e-3)
+SEGMENTS_MORE = (
+    Metric("offered", ("udp-segments",), "offered_mbps", 1e-3, ratio=False),
+    Metric("datagrams merged per read", ("udp-segments",), "datagrams_per_read", ratio=False),
+)
 
 
 def _udp_metrics(size: int) -> tuple[Metric, ...]:
@@ -109,20 +112,21 @@ def _udp_metrics(size: int) -> tuple[Metric, ...]:
     scale = 1e-3 if size == 1400 else 1
     return (
         Metric("no loss up to", _udp(size), f"no_loss.received_{unit}", scale),
-        Metric("received at twice that", _udp(size), f"twice.received_{unit}", scale),
-        Metric("received, sender unlimited", _udp(size), f"unlimited.received_{unit}", scale),
-        Metric("offered, sender unlimited", _udp(size), f"unlimited.offered_{unit}", scale, ratio=False),
+        Metric("at twice that", _udp(size), f"twice.received_{unit}", scale),
+        Metric("sender unlimited", _udp(size), f"unlimited.received_{unit}", scale),
+        Metric("offered then", _udp(size), f"unlimited.offered_{unit}", scale, ratio=False),
     )
 
 
-ROUND_TRIPS = (
-    RTT_IDLE,
-    Metric("idle, 99 %", ("rtt-idle",), "p99_us", ratio=False),
-    Metric("idle, 99.9 %", ("rtt-idle",), "p999_us", ratio=False),
-    Metric("beside TCP, median", ("rtt-loaded",), "p50_us"),
-    Metric("beside TCP, 99 %", ("rtt-loaded",), "p99_us", ratio=False),
-    Metric("beside TCP, 99.9 %", ("rtt-loaded",), "p999_us", ratio=False),
-)
+ROUND_TRIPS = {
+    load: (
+        Metric("median", (load,), "p50_us"),
+        Metric("99 %", (load,), "p99_us", ratio=False),
+        Metric("99.9 %", (load,), "p999_us", ratio=False),
+    )
+    for load in ("rtt-idle", "rtt-loaded")
+}
+RTT_IDLE = ROUND_TRIPS["rtt-idle"][0]
 CPU = (
     Metric("program, user", ("tcp-1",), "user_seconds_per_gb", ratio=False),
     Metric("program, system", ("tcp-1",), "system_seconds_per_gb", ratio=False),
@@ -133,9 +137,8 @@ CPU = (
 
 def number(value: float) -> str:
     """Three digits that mean something."""
-    if value >= 100:
-        return f"{value:.0f}"
-    return f"{value:.2f}" if value < 10 else f"{value:.1f}"
+    digits = 2 if abs(value) < 9.995 else 1 if abs(value) < 99.95 else 0
+    return f"{value:.{digits}f}"
 
 
 def cell(results: Results, section: str, contender: str, metric: Metric) -> str:
@@ -150,14 +153,14 @@ def cell(results: Results, section: str, contender: str, metric: Metric) -> str:
     return text
 
 
-def _table(results: Results, section: str, title: str, metrics: Iterable[Metric], note: str = "") -> Table | None:
+def _table(results: Results, section: str, title: str, metrics: Iterable[Metric]) -> Table | None:
     metrics = [metric for metric in metrics if any(results.series(section, key, metric) for key in results.contenders(section))]
     rows = []
     for contender in results.contenders(section):
         cells = [cell(results, section, contender, metric) for metric in metrics]
         if any(text != "–" for text in cells):
             rows.append([CONTENDERS[contender].label, *cells])
-    return Table(title, [["", *(metric.label for metric in metrics)], *rows], note) if rows else None
+    return Table(title, [["", *(metric.label for metric in metrics)], *rows]) if rows else None
 
 
 def _lost(results: Results, section: str) -> Table | None:
@@ -186,10 +189,12 @@ def tables(results: Results) -> dict[str, list[Table]]:
     for section in SECTIONS:
         made = [
             _table(results, section, "TCP, Gb/s", THROUGHPUT),
-            _table(results, section, "UDP 1400 B, Gb/s", (*_udp_metrics(1400), SEGMENTS)),
+            _table(results, section, "UDP 1400 B received, Gb/s", _udp_metrics(1400)),
             _lost(results, section),
-            *(_table(results, section, f"UDP {size} B, thousand packets a second", _udp_metrics(size)) for size in (512, 64)),
-            _table(results, section, "Round trip, µs", ROUND_TRIPS),
+            *(_table(results, section, f"UDP {size} B received, 1000 packets/s", _udp_metrics(size)) for size in (512, 64)),
+            _table(results, section, "UDP 1400 B in bursts (UDP_SEGMENT, UDP_GRO), Gb/s", (SEGMENTS, *SEGMENTS_MORE)),
+            _table(results, section, "Round trip, idle, µs", ROUND_TRIPS["rtt-idle"]),
+            _table(results, section, "Round trip beside a TCP stream, µs", ROUND_TRIPS["rtt-loaded"]),
             _table(results, section, "CPU seconds per GB, TCP 1 stream", CPU),
         ]
         if any(made):
@@ -312,7 +317,7 @@ def machine_line(results: Results) -> str:
     facts = results.raw["machine"]
     return (
         f"tund {facts['tund']}, Linux {facts['kernel']}, {facts['cores']} × {facts['cpu']}, {facts['congestion_control']},"
-        f" {facts['date'][:10]}; {results.raw['rounds']} rounds"
+        f" {facts['date'][:10]}; {results.raw['rounds']} round{'s' * (results.raw['rounds'] > 1)}"
     )
 
 
@@ -324,8 +329,9 @@ def text(results: Results) -> str:
         lines += ["", f"== {SECTIONS[section]} =="]
         for table in made:
             lines += ["", table.title, *_aligned(table.rows)]
-    targets = targets_table(results)
-    lines += ["", f"== {targets.title} ==", "", *_aligned(targets.rows)]
+    if results.base == "veth":
+        targets = targets_table(results)
+        lines += ["", f"== {targets.title} ==", "", *_aligned(targets.rows)]
     if found := remarks(results):
         lines += ["", "== Remarks ==", "", *found]
     return "\n".join(lines)
@@ -339,8 +345,9 @@ def _aligned(rows: list[list[str]]) -> list[str]:
 def markdown(results: Results, heading: str = "##") -> str:
     """The tables for a page of documentation."""
     lines = [f"{machine_line(results)}. Median (least–most), × = ratio to {CONTENDERS[results.base].label} in the same round."]
-    targets = targets_table(results)
-    lines += ["", f"{heading} {targets.title}", "", *_piped(targets.rows)]
+    if results.base == "veth":
+        targets = targets_table(results)
+        lines += ["", f"{heading} {targets.title}", "", *_piped(targets.rows)]
     for section, made in tables(results).items():
         lines += ["", f"{heading} {SECTIONS[section].capitalize()}"]
         for table in made:
