@@ -1,4 +1,4 @@
-"""Throughput of tund between two namespaces, beside the plain wire that it runs on.
+"""Throughput, loss, round trip and CPU use of tund between two namespaces, beside other ways over the same wire.
 
       client 10.0.0.1 ------- veth ------- 10.0.0.2 server
       fd00:0:a00:1::1 ======= tund ======= fd00:0:a00:2::1
@@ -6,97 +6,108 @@
 All contenders run in every round, one after the other, so that what else the machine does hits all of them; a figure is the
 median of the rounds, and worth something only as a ratio to another one of the same run.
 
-    sudo make bench            three rounds
+    sudo make bench              three rounds, about ten minutes
+    sudo QUICK=1 make bench      one round of less, about one minute
+    sudo FULL=1 make bench       three rounds of everything, about 25 minutes
     sudo ROUNDS=7 make bench
+
+It leaves throughput.json and plots in bench/results.
 """
 
 from __future__ import annotations
 
+import argparse
 import json
 import os
-import platform
-import re
-import statistics
+import signal
 import sys
+from dataclasses import replace
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT / "netns-tests"))
-from lab import Lab, Namespace  # noqa: E402
+import campaign
+import report
+from campaign import PLANS, Part
+from contenders import CONTENDERS, SECTIONS
+from loads import LOADS
 
-ROUNDS = int(os.environ.get("ROUNDS", "3"))
-SECONDS = 3
-#: Label and options of tund; None for the wire itself.
-CONTENDERS = {"plain veth": None, "tund, 1 worker": "--workers 1", "tund, 2 workers": "--workers 2"}
-
-
-def iperf(lab: Lab, client: Namespace, server: Namespace, address: str, options: str) -> dict:
-    listener = lab.process(server, "iperf3 --server --one-off --forceflush")
-    listener.wait_until(lambda: any("listening" in line for line in listener.out), "iperf3 listening")
-    output = client.run(f"iperf3 --client {address} --time {SECONDS} --json {options}", timeout=60).stdout
-    listener.wait()
-    return json.loads(output)["end"]
+HERE = Path(__file__).resolve().parent
+RESULTS = HERE / "results"
 
 
-def tcp(lab: Lab, client: Namespace, server: Namespace, address: str) -> float:
-    """Gb/s received by one stream."""
-    return iperf(lab, client, server, address, "")["sum_received"]["bits_per_second"] / 1e9
+def arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    plan = "quick" if os.environ.get("QUICK") else "full" if os.environ.get("FULL") else "default"
+    parser.add_argument("--plan", choices=PLANS, default=plan)
+    parser.add_argument("--rounds", type=int, default=os.environ.get("ROUNDS"))
+    parser.add_argument("--seconds", type=int, help="of a load; a step of UDP takes no longer than one")
+    for name, known in (("contenders", CONTENDERS), ("loads", LOADS), ("sections", SECTIONS)):
+        parser.add_argument(f"--{name}", type=_list(known), help=f"only these, by commas, of: {', '.join(known)}")
+    parser.add_argument("--base", choices=CONTENDERS, default="veth", help="what ratios are to")
+    parser.add_argument("--results", type=Path, default=RESULTS, metavar="FOLDER")
+    parser.add_argument("--no-plots", action="store_true")
+    return parser.parse_args()
 
 
-def udp(lab: Lab, client: Namespace, server: Namespace, address: str) -> float:
-    """Gb/s received of 1400-byte datagrams, the sender unlimited."""
-    result = iperf(lab, client, server, address, "--udp --bitrate 0 --length 1400")["sum"]
-    return result["bits_per_second"] * (1 - result["lost_percent"] / 100) / 1e9
+def _list(known: dict):
+    def parse(text: str) -> tuple[str, ...]:
+        words = tuple(text.split(","))
+        if unknown := [word for word in words if word not in known]:
+            raise argparse.ArgumentTypeError(f"not known: {', '.join(unknown)}")
+        return words
+
+    return parse
 
 
-def round_trip(lab: Lab, client: Namespace, server: Namespace, address: str) -> float:
-    """Median of 200 pings in microseconds."""
-    output = client.run(f"ping -n -c 200 -i 0.005 -W 2 {address}", timeout=60).stdout
-    return statistics.median(float(found) for found in re.findall(r"time=([0-9.]+) ms", output)) * 1000
+def chosen(options: argparse.Namespace) -> campaign.Plan:
+    """The plan, narrowed or widened by the options. With both contenders and loads given, all of their pairs run."""
+    plan = PLANS[options.plan]
+    parts = plan.parts
+    if options.contenders and options.loads:
+        parts = tuple(Part(section, options.contenders, options.loads) for section in options.sections or SECTIONS)
+    else:
+        parts = tuple(
+            Part(
+                part.section,
+                tuple(key for key in part.contenders if not options.contenders or key in options.contenders),
+                tuple(key for key in part.loads if not options.loads or key in options.loads),
+            )
+            for part in parts
+            if not options.sections or part.section in options.sections
+        )
+    parts = tuple(part for part in parts if part.contenders and part.loads)
+    if not parts:
+        sys.exit("nothing to measure: this plan has no such pair of contender and load")
+    return replace(plan, parts=parts, rounds=options.rounds or plan.rounds, seconds=options.seconds or plan.seconds)
 
 
-MEASURES = {"TCP Gb/s": tcp, "UDP 1400 Gb/s": udp, "round trip us": round_trip}
+def main() -> int:
+    options = arguments()
+    plan = chosen(options)
+    # Ctrl-C and a polite kill both unwind the stack, so that the Lab closes.
+    for caught in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(caught, lambda *_: sys.exit("\ninterrupted"))
+    if not options.no_plots:
+        import plots  # before the work: what is missing is missed at once
+    raw = campaign.measure(plan)
+    results = report.Results(raw, options.base)
+    raw["targets"] = report.judge(results)
+    options.results.mkdir(parents=True, exist_ok=True)
+    written = [options.results / "throughput.json"]
+    written[0].write_text(json.dumps(raw, indent=1) + "\n")
+    if not options.no_plots:
+        written += plots.draw(results, options.results)
+    if options.results == RESULTS:
+        _give_to_owner([RESULTS, *written])
+    print(f"\n{report.text(results)}\n\nfigures and plots: {os.path.relpath(options.results)}")
+    return 1 if raw.get("failures") else 0
 
 
-def one_round() -> dict[str, dict[str, float]]:
-    figures: dict[str, dict[str, float]] = {}
-    for label, options in CONTENDERS.items():
-        with Lab() as lab:
-            client, server = lab.namespace("client"), lab.namespace("server")
-            lab.veth(client, "eth0", server, "eth0")
-            client.ip("addr add 10.0.0.1/24 dev eth0")
-            server.ip("addr add 10.0.0.2/24 dev eth0")
-            address = "10.0.0.2"
-            if options is not None:
-                address = "fd00:0:a00:2::1"
-                for host in (client, server):
-                    lab.tund(host, f"--6rd-prefix fd00::/32 {options}")
-                assert client.ping(address), "no ping through the tunnel"
-            figures[label] = {name: measure(lab, client, server, address) for name, measure in MEASURES.items()}
-    return figures
-
-
-def main() -> None:
-    rounds = []
-    for number in range(ROUNDS):
-        print(f"round {number + 1} of {ROUNDS}", flush=True)
-        rounds.append(one_round())
-    print(f"\nLinux {platform.release()}, {os.cpu_count()} CPUs; median of {ROUNDS} rounds (least to most), ratio to the wire\n")
-    rows = [["", *MEASURES]]
-    for label in CONTENDERS:
-        cells = [label]
-        for measure in MEASURES:
-            values = [figures[label][measure] for figures in rounds]
-            ratio = statistics.median(figures[label][measure] / figures["plain veth"][measure] for figures in rounds)
-            cells.append(f"{statistics.median(values):.3g} ({min(values):.3g} to {max(values):.3g}), {ratio:.3f}")
-        rows.append(cells)
-    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
-    for row in rows:
-        print("  ".join(cell.ljust(width) for cell, width in zip(row, widths)).rstrip())
-    results = ROOT / "bench/results"
-    results.mkdir(exist_ok=True)
-    (results / "throughput.json").write_text(json.dumps(rounds, indent=1))
+def _give_to_owner(paths: list[Path]) -> None:
+    """Under sudo, results belong to whoever the checkout belongs to."""
+    owner = HERE.stat()
+    for path in paths:
+        os.chown(path, owner.st_uid, owner.st_gid)
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())
