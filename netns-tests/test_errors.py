@@ -11,7 +11,7 @@ import time
 
 import pytest
 
-from packets import DOMAIN, HERE, ICMP, IP, THERE, in_ipv4, inner, numbered
+from packets import DOMAIN, HERE, ICMP, IP, THERE, UDP, Raw, in_ipv4, inner, numbered
 from wire import HostOnAWire
 
 #: How tund's log may call an errno besides its symbol.
@@ -175,3 +175,20 @@ def test_a_deleted_tun_ends_it(lab, workers):
     assert code == 1, host.tund.transcript()
     assert took < 1, f"{took:.2f} s"
     assert re.search(r"tund0.*(deleted|gone|removed|no longer)", "\n".join(host.tund.err)), host.tund.transcript()
+
+
+def test_a_dead_neighbour_costs_the_others_nothing(lab):
+    """Packets to a host that does not answer ARP wait in its queue, charged to the socket they came from, until the kernel
+    gives up on it. Others must not wait with them."""
+    a, b = lab.underlay({"a": "10.0.0.1/8", "b": "10.0.0.2/8"})
+    tund = lab.tund(a, f"{DOMAIN} --workers 1")
+    lab.tund(b, DOMAIN)
+    assert a.ping(THERE)
+    into_tun = lab.packet_socket(a, "tund0")
+    to_the_dead = [
+        inner(HERE, f"fd12:3456:7800:{host:x}::1", UDP(sport=1, dport=9) / Raw(bytes(1400))) for host in range(16, 48)
+    ]
+    for _ in range(10):
+        into_tun.send(*to_the_dead * 3)
+        assert a.ping(THERE, count=2, options="-i 0.05")
+    assert tund.running

@@ -7,6 +7,7 @@
 
 import json
 import re
+import socket
 import time
 
 import pytest
@@ -151,3 +152,15 @@ def test_starts_again(host, lab, end, pause):
     time.sleep(pause)
     lab.tund(host, options)
     assert addresses(host) == ["fd12:3456:7800:1::1/40"]
+
+
+def test_at_ready_the_address_is_at_work(host, lab):
+    """The kernel puts an address to work a moment after it has accepted it. Until then it answers peers with `no route`, from
+    which connections do not recover: so tund must not say ready before. Many starts, since the moment is short."""
+    for number in range(20):
+        probe = host.socket(socket.AF_INET6, socket.SOCK_DGRAM)
+        with probe:
+            tund = lab.tund(host, f"--local 10.0.0.1 {FD}")
+            probe.connect(("fd12:3456:7800:1::1", 9))  # no packet: a look at the routes
+            assert probe.getsockname()[0] == "fd12:3456:7800:1::1", f"start {number}: still without its local route"
+        tund.stop()
