@@ -86,7 +86,8 @@ FULL = Plan(
     (
         Part("as-is", CORE, tuple(load for load in LOADS if not load.endswith("-flood"))),
         Part("as-is", VARIANTS, tuple(load for load in LOADS if load not in ("udp-1400", "udp-512", "udp-64"))),
-        Part("wire", CORE, ("tcp-1", "tcp-4", "tcp-both", "udp-1400", "udp-64-flood", "udp-segments", "rtt-idle", "rtt-loaded")),
+        Part("wire", CORE, ("tcp-1", "tcp-4", "tcp-both", "udp-1400", "udp-64-flood", "udp-segments")),
+        Part("wire", CORE, ("rtt-idle", "rtt-loaded")),
         Part("wire", VARIANTS, ("tcp-1", "udp-1400-flood")),
     ),
 )

@@ -92,7 +92,7 @@ def _tcp(options: str) -> Callable[[Route, float], dict]:
         per_gb = 1e9 / received if received else float("nan")
         figures = {
             "mbps": _mbps(sum(end[name]["bits_per_second"] for name in directions)),
-            "retransmits": sum(end[name].get("retransmits", 0) for name in ("sum_sent", "sum_sent_bidir_reverse") if name in end),
+            "retransmits": sum(end.get(name, {}).get("retransmits", 0) for name in ("sum_sent", "sum_sent_bidir_reverse")),
             "stalled_ms": _stalled(report),
             "bytes": received,
             "cpu": spent,

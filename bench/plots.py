@@ -81,7 +81,8 @@ def _throughput(results: Results, section: str):
         )
         if len(_with(results, section, metric)) > 1 and results.series(section, results.base, metric)
     ]
-    rows = [key for key in results.contenders(section) if key != results.base and any(_ratios(results, section, key, metrics))]
+    others = [key for key in results.contenders(section) if key != results.base]
+    rows = [key for key in others if any(_ratios(results, section, key, metrics))]
     if not metrics or not rows:
         return None
     figure, panels = plt.subplots(
@@ -138,7 +139,7 @@ def _udp(results: Results, section: str):
     low, high = max(1.0, 0.8 * min(rates)), 1.15 * max(rates)
     ticks = [tick for tick in (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000) if low <= tick <= high]
     for panel, size in zip(panels[0], sizes):
-        panel.set(xscale="log", yscale="log", xlim=(low, high * 2.2), ylim=(low, high))
+        panel.set(xscale="log", yscale="log", xlim=(low, high * 3), ylim=(low, high))
         for axis in (panel.xaxis, panel.yaxis):
             axis.set_major_locator(FixedLocator(ticks))
             axis.set_major_formatter(FixedFormatter([str(tick) for tick in ticks]))
@@ -154,7 +155,8 @@ def _udp(results: Results, section: str):
             line = _medians(steps)
             colour, width = _colour(key), 2.2 if key == "tund" else 1.5
             panel.plot(*zip(*line), color=colour, linewidth=width, zorder=3 if key == "tund" else 2)
-            panel.scatter(*zip(*([step[name] for name in _AXES] for step in steps)), s=5, color=colour, alpha=0.45, linewidths=0)
+            dots = [[step[name] for name in _AXES] for step in steps]
+            panel.scatter(*zip(*dots), s=5, color=colour, alpha=0.45, linewidths=0)
             panel.scatter(*line[-1], s=26, facecolor="none", edgecolor=colour, linewidths=1.4, zorder=4)
             ends.append((line[-1], key))
         _label_ends(panel, ends)
@@ -169,7 +171,11 @@ _AXES = ("offered_kpps", "received_kpps")
 def _medians(steps: list[dict]) -> list[tuple[float, float]]:
     """One point a rate of the ladder, that of the unlimited sender last."""
     best: dict[tuple[float, int], dict] = {}
-    for step in steps:  # of a rate that got a second chance, the better one
+    for step in steps:
+        # Steps at twice the lossless rate differ from round to round: dots, no points of the line.
+        if not step["ladder"] and step["asked_kpps"]:
+            continue
+        # Of a rate that got a second chance, the better one.
         place = (step["asked_kpps"] or inf, step["round"])
         if place not in best or step["loss"] < best[place]["loss"]:
             best[place] = step
@@ -177,7 +183,7 @@ def _medians(steps: list[dict]) -> list[tuple[float, float]]:
     for (asked, _), step in best.items():
         found[asked].append(step)
     rounds = len({step["round"] for step in steps})
-    # The steps at twice the lossless rate differ from round to round: dots, no points of the line.
+    # What few rounds got to is no median.
     kept = [group for asked, group in sorted(found.items()) if 2 * len(group) > rounds or asked == inf]
     return [tuple(median(step[name] for step in group) for name in _AXES) for group in kept]
 
@@ -190,7 +196,8 @@ def _label_ends(panel: Axes, ends: list[tuple[tuple[float, float], str]], apart:
     for end, key in sorted(ends, key=lambda end: end[0][1]):
         up = max(to_axes.transform(end)[1], lowest)
         lowest = up + apart
-        panel.text(column, up, CONTENDERS[key].label, transform=panel.transAxes, color=_colour(key), va="center", fontsize=9)
+        label = CONTENDERS[key].label
+        panel.text(column, up, label, transform=panel.transAxes, color=_colour(key), va="center", fontsize=9)
 
 
 def _round_trip(results: Results, section: str):
@@ -223,16 +230,18 @@ def _round_trip(results: Results, section: str):
             ends.append((line[-1], key))
         panel.xaxis.set_major_locator(FixedLocator([_nines(tick) for tick in ticks]))
         panel.xaxis.set_major_formatter(FixedFormatter([f"{tick} %" for tick in ticks]))
-        panel.set_xlim(0, _nines(99.9) * 1.36)
+        panel.set_xlim(0, _nines(99.9) * 1.42)
         panel.grid(True)
         panel.set_title(title)
         panel.set_xlabel("of round trips take no longer")
         labels.append((panel, ends))
     lowest, highest = panels[0][0].get_ylim()
-    marks = [mark for mark in (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000, 10000, 20000, 50000) if lowest <= mark <= highest]
-    panels[0][0].yaxis.set_major_locator(FixedLocator(marks))
-    panels[0][0].yaxis.set_major_formatter(FixedFormatter([f"{mark} µs" if mark < 1000 else f"{mark / 1000:g} ms" for mark in marks]))
-    panels[0][0].yaxis.set_minor_locator(NullLocator())
+    marks = [mark * 10**power for power in range(7) for mark in (1, 2, 5)]
+    marks = [mark for mark in marks if lowest <= mark <= highest]
+    scale = panels[0][0].yaxis
+    scale.set_major_locator(FixedLocator(marks))
+    scale.set_major_formatter(FixedFormatter([f"{mark} µs" if mark < 1000 else f"{mark / 1000:g} ms" for mark in marks]))
+    scale.set_minor_locator(NullLocator())
     for panel, ends in labels:
         _label_ends(panel, ends)
     _heading(figure, f"Round trip of 64 bytes, {SECTIONS[section]}")
@@ -268,7 +277,7 @@ def _cpu(results: Results, section: str):
     panel.set_xticks([])
     for side in ("bottom", "left"):
         panel.spines[side].set_visible(False)
-    panel.set_title("dark: the program in user mode; middle: the program in the kernel; light: all else, clients and servers too", fontsize=9, fontweight="normal")
+    panel.set_title("strong: the program, user; middle: the program, kernel; faint: all else", fontsize=9, fontweight="normal")
     _heading(figure, f"CPU seconds per GB, TCP 1 stream, {SECTIONS[section]}")
     return figure
 

@@ -52,7 +52,8 @@ class Results:
 
     def series(self, section: str, contender: str, metric: Metric) -> dict[int, float]:
         """A metric's values by round."""
-        found = {number: metric.value(figures) for number, figures in self.figures(section, contender, *metric.loads).items()}
+        rounds = self.figures(section, contender, *metric.loads)
+        found = {number: metric.value(figures) for number, figures in rounds.items()}
         return {number: value for number, value in found.items() if value is not None}
 
     def ratios(self, section: str, contender: str, metric: Metric, to: str | None = None) -> list[float]:
@@ -62,11 +63,15 @@ class Results:
         return [value / other[number] for number, value in mine.items() if other.get(number)]
 
     def steps(self, section: str, contender: str, size: int) -> list[dict]:
-        """All steps of UDP at rising rate, each with its "round"."""
+        """All steps of UDP at rising rate, each with its "round" and whether it was one of the "ladder"."""
         return [
-            {"round": number, **step}
+            {"round": number, "ladder": ladder, **step}
             for number, figures in self.figures(section, contender, f"udp-{size}").items()
-            for step in (*figures["steps"], *(figures[name] for name in ("twice", "unlimited") if name in figures))
+            for ladder, steps in (
+                (True, figures["steps"]),
+                (False, [figures[name] for name in ("twice", "unlimited") if name in figures]),
+            )
+            for step in steps
         ]
 
 
@@ -154,9 +159,10 @@ def cell(results: Results, section: str, contender: str, metric: Metric) -> str:
 
 
 def _table(results: Results, section: str, title: str, metrics: Iterable[Metric]) -> Table | None:
-    metrics = [metric for metric in metrics if any(results.series(section, key, metric) for key in results.contenders(section))]
+    contenders = results.contenders(section)
+    metrics = [metric for metric in metrics if any(results.series(section, key, metric) for key in contenders)]
     rows = []
-    for contender in results.contenders(section):
+    for contender in contenders:
         cells = [cell(results, section, contender, metric) for metric in metrics]
         if any(text != "–" for text in cells):
             rows.append([CONTENDERS[contender].label, *cells])
@@ -298,6 +304,9 @@ def remarks(results: Results) -> list[str]:
             found.append(f"{where}: {lost} of {figures['samples'] + lost} round trips lost")
         if figures.get("steps") and "no_loss" not in figures:
             found.append(f"{where}: no rate without loss")
+        if figures.get("twice") and figures["twice"]["offered_kpps"] < 1.8 * figures["no_loss"]["offered_kpps"]:
+            offered = figures["twice"]["offered_kpps"] / figures["no_loss"]["offered_kpps"]
+            found.append(f"{where}: for twice the lossless rate the sender offered {offered:.2f} times that rate only")
         for step in figures.get("steps", ()):
             if step["offered_kpps"] < 0.98 * step["asked_kpps"] and step is not figures["steps"][-1]:
                 found.append(f"{where}: asked for {step['asked_kpps']} kpps, the sender offered {step['offered_kpps']}")
@@ -344,7 +353,8 @@ def _aligned(rows: list[list[str]]) -> list[str]:
 
 def markdown(results: Results, heading: str = "##") -> str:
     """The tables for a page of documentation."""
-    lines = [f"{machine_line(results)}. Median (least–most), × = ratio to {CONTENDERS[results.base].label} in the same round."]
+    base = CONTENDERS[results.base].label
+    lines = [f"{machine_line(results)}. Median (least–most), × = ratio to {base} in the same round."]
     if results.base == "veth":
         targets = targets_table(results)
         lines += ["", f"{heading} {targets.title}", "", *_piped(targets.rows)]

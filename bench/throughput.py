@@ -6,7 +6,7 @@
 All contenders run in every round, one after the other, so that what else the machine does hits all of them; a figure is the
 median of the rounds, and worth something only as a ratio to another one of the same run.
 
-    sudo make bench              three rounds, about ten minutes
+    sudo make bench              three rounds, about twelve minutes
     sudo QUICK=1 make bench      one round of less, about one minute
     sudo FULL=1 make bench       three rounds of everything, about 25 minutes
     sudo ROUNDS=7 make bench
