@@ -1,0 +1,274 @@
+import RingIO
+import Testing
+import TunnelCore
+
+@testable import tund
+
+/// The worker's loop on an engine of the test's own: who holds which slot, what goes again, what is counted.
+@Suite struct WorkerTests {
+    typealias P = WorkerPackets
+    static let (EIO, EINVAL): (Int32, Int32) = (5, 22)
+
+    static func worker(
+        slots: Int = 16, sendFrames: Int = 256, scratch: Int = 1 << 15, seed: UInt64 = 1, merges: Bool = true,
+        _ prepare: (inout FakeEngine) -> Void
+    ) throws -> Worker<FakeEngine> {
+        var engine = try FakeEngine(slots: slots, sendFrames: sendFrames, scratch: scratch, seed: seed)
+        prepare(&engine)
+        return Worker(engine: engine, policy: P.policy, merges: merges, page: CounterPage())
+    }
+
+    /// Runs to the end and checks what must hold in any case.
+    static func run(_ worker: inout Worker<FakeEngine>, _ place: Comment? = nil) {
+        let exit = worker.run()
+        guard case .stopped = exit else {
+            Issue.record("\(exit)")
+            return
+        }
+        let (breaches, lent) = (worker.engine.breaches, worker.engine.lentSlots)
+        #expect(breaches.isEmpty, place)
+        #expect(lent == 0, place)
+        let published = worker.page.read()
+        for field in 0..<Counters.fieldCount { #expect(published[field: field] == worker.traffic.counters[field: field]) }
+    }
+
+    static func segment(_ index: Int, port: Int = 443, flags: UInt8 = 0x10) -> [UInt8] {
+        P.packet(isTCP: true, port: port, sequence: 8 * index, flags: flags, payload: Array(repeating: UInt8(index), count: 8))
+    }
+
+    static func datagram(_ index: Int, port: Int = 53) -> [UInt8] {
+        P.packet(isTCP: false, port: port, payload: Array(repeating: UInt8(index), count: 8))
+    }
+
+    // MARK: Refused merges
+
+    /// All in one batch: a merged frame, one alone, another merged frame. `EINVAL` for what is merged.
+    @Test func aTUNThatRefusesMergedPacketsGetsThemOneByOne() throws {
+        let packets = [
+            Self.segment(0), Self.segment(1), Self.segment(2), Self.segment(9, port: 444), Self.datagram(0), Self.datagram(1),
+        ]
+        var worker = try Self.worker {
+            $0.underlayInput = packets.map(P.arrival)
+            $0.burst = 1000
+            $0.tun = { bytes, _ in P.isMerged(bytes) ? Self.EINVAL : 0 }
+        }
+        // Eight slots for the underlay: six packets may come in one turn or in several, by chance of the seed.
+        Self.run(&worker)
+        let accepted = worker.engine.accepted
+        #expect(accepted.allSatisfy { !P.isMerged($0) })
+        for port in [443, 444, 53] {
+            let went = accepted.map { Array($0[10...]) }.filter { P.port(of: $0) == port }
+            #expect(went == packets.filter { P.port(of: $0) == port })
+        }
+        // Each is one with a missing checksum, as it came.
+        #expect(accepted.allSatisfy { $0[0] == 1 && P.native($0, 6) == 40 })
+        let counters = worker.traffic.counters
+        #expect(counters.downlinkPackets == 6 && counters.downlinkBytes == UInt64(packets.reduce(0) { $0 + $1.count }))
+        #expect(counters.refusedMerges >= 1 && counters.refusedMerges == counters.mergedPackets)
+        let refused = worker.engine.refused
+        #expect(refused.isEmpty)
+    }
+
+    @Test func afterARefusalNoMoreAreMerged() throws {
+        let packets = (0..<40).map { Self.segment($0) }
+        var worker = try Self.worker {
+            $0.underlayInput = packets.map(P.arrival)
+            $0.burst = 8
+            $0.tun = { bytes, _ in P.isMerged(bytes) ? Self.EINVAL : 0 }
+        }
+        Self.run(&worker)
+        let accepted = worker.engine.accepted.map { Array($0[10...]) }
+        #expect(accepted == packets)
+        #expect(worker.traffic.counters.refusedMerges == 1 && worker.traffic.counters.mergedPackets == 1)
+        let isOn = worker.merge.mergesTCP
+        #expect(!isOn)
+    }
+
+    /// The TUN is down: EIO for everything, so it is not the merging. The packets are lost, as they would be on any link.
+    @Test func aTUNThatIsDownIsNoReasonToStopMerging() throws {
+        let packets = (0..<40).map { Self.segment($0) }
+        var worker = try Self.worker {
+            $0.underlayInput = packets.map(P.arrival)
+            $0.burst = 8
+            $0.tun = { _, _ in Self.EIO }
+        }
+        Self.run(&worker)
+        let (accepted, refused) = (worker.engine.accepted.count, worker.engine.refused.map { Array($0[10...]) })
+        #expect(accepted == 0)
+        #expect(refused == packets)
+        let (mergesTCP, mergesUDP) = (worker.merge.mergesTCP, worker.merge.mergesUDP)
+        #expect(mergesTCP && mergesUDP)
+        let counters = worker.traffic.counters
+        #expect(counters.downlinkPackets == 0 && counters.downlinkBytes == 0 && counters.refusedMerges == counters.mergedPackets)
+        #expect(counters.mergedPackets > 1)
+    }
+
+    /// Kernels before 6.2 do not know VIRTIO_NET_HDR_GSO_UDP_L4 (`virtio_net_hdr_to_skb` answers EINVAL) but merged TCP they
+    /// take, so a refused UDP frame says nothing about TCP.
+    @Test func aTUNThatTakesMergedTCPKeepsGettingIt() throws {
+        let packets = [Self.datagram(0), Self.datagram(1)] + (0..<60).map { Self.segment($0) }
+        var worker = try Self.worker {
+            $0.underlayInput = packets.map(P.arrival)
+            $0.burst = 8
+            $0.completions = 8
+            $0.tun = { bytes, _ in bytes[1] == 5 ? Self.EINVAL : 0 }
+        }
+        Self.run(&worker)
+        let merged = worker.engine.accepted.filter { P.isMerged($0) }.count
+        let (mergesTCP, mergesUDP) = (worker.merge.mergesTCP, worker.merge.mergesUDP)
+        #expect(!mergesUDP)
+        #expect(mergesTCP)
+        #expect(merged > 1)
+    }
+
+    // MARK: Uplink
+
+    /// 40 segments and room for 5: eight batches at least, one after the other.
+    @Test func moreThanASendBatch() throws {
+        let reads = (0..<8).map { index in
+            P.read(isTCP: index % 2 == 0, port: 100 + index, segmentSize: 8, payload: (0..<40).map { UInt8(index * 8 + $0 / 8) })
+        }
+        var worker = try Self.worker(slots: 16, sendFrames: 5) {
+            $0.tunInput = reads
+            $0.burst = 1000
+        }
+        Self.run(&worker)
+        let sent = worker.engine.sent
+        let expected = (0..<8).flatMap { index in
+            (0..<5).map { part in [UInt8](repeating: UInt8(index * 8 + part), count: 8) }
+        }
+        #expect(sent.map { P.payload(of: $0.bytes) } == expected)
+        #expect(sent.allSatisfy { $0.destination == 0xC633_6407 })
+        let counters = worker.traffic.counters
+        #expect(counters.splitPackets == 8 && counters.uplinkPackets == 40)
+        #expect(counters.uplinkBytes == UInt64(sent.reduce(0) { $0 + $1.bytes.count }))
+    }
+
+    /// A TUN that always has more than one batch can carry: the list of reads that wait must not grow without end.
+    @Test func aTUNThatNeverRunsDry() async {
+        await #expect(processExitsWith: .success) {
+            var worker = try WorkerTests.worker(slots: 16, sendFrames: 12) {
+                $0.tunInput = (0..<200).map { index in
+                    WorkerPackets.read(
+                        isTCP: true, port: 1000 + index, segmentSize: 8, payload: [UInt8](repeating: UInt8(index), count: 40))
+                }
+                $0.burst = 16
+                $0.completions = 8
+            }
+            WorkerTests.run(&worker)
+            #expect(worker.engine.sent.count == 1000)
+        }
+    }
+
+    // MARK: Anything
+
+    struct Weather: CustomTestStringConvertible, Sendable {
+        let testDescription: String
+        let seed: UInt64
+        var tun: @Sendable (_ bytes: [UInt8], _ turn: Int) -> Int32 = { _, _ in 0 }
+        var failingSends: UInt64 = 0
+        var completions: UInt64 = 3
+        /// Whether packets of a flow reach the TUN in order.
+        var keepsOrder = true
+        var packets = 1500
+    }
+
+    static let weathers: [Weather] = [
+        Weather(testDescription: "fair", seed: 401),
+        Weather(testDescription: "fast", seed: 402, completions: 8),
+        Weather(testDescription: "slow", seed: 403, completions: 1, packets: 600),
+        Weather(testDescription: "failing sends", seed: 404, failingSends: 3),
+        Weather(
+            testDescription: "a TUN that is down at times", seed: 405, tun: { _, turn in turn % 50 < 20 ? 5 : 0 },
+            keepsOrder: false),
+        Weather(
+            testDescription: "a TUN that refuses merged packets at times", seed: 406,
+            tun: { bytes, turn in turn > 100 && WorkerPackets.isMerged(bytes) ? 22 : 0 }, keepsOrder: false),
+        Weather(
+            testDescription: "a TUN that refuses any frame at times", seed: 407,
+            tun: { bytes, turn in (Int(bytes.last!) + turn) % 7 == 0 ? 5 : 0 }, keepsOrder: false),
+        Weather(
+            testDescription: "all of it", seed: 408, tun: { bytes, turn in (Int(bytes.last!) + turn) % 5 == 0 ? 22 : 0 },
+            failingSends: 4,
+            completions: 5, keepsOrder: false),
+    ]
+
+    /// Thousands of turns: every slot comes back, every packet that came in came out once, or was refused, or dropped.
+    @Test(arguments: weathers)
+    func slotsNeverLeak(weather: Weather) throws {
+        var random = Randomness(state: weather.seed)
+        var (reads, arrivals): ([[UInt8]], [[UInt8]]) = ([], [])
+        var (toSend, toDeliver): ([Int: [UInt8]], [Int: [[UInt8]]]) = ([:], [:])
+        var (refusedReads, refusedArrivals) = (0, 0)
+        var sequences = [Int](repeating: 0, count: 8)
+        while reads.count < weather.packets || arrivals.count < weather.packets {
+            // Uplink: one flow a packet, so that its segments can be told.
+            let port = reads.count + 1
+            let payload = (0..<1 + random.below(60)).map { _ in UInt8(truncatingIfNeeded: random.next()) }
+            switch random.below(10) {
+            case 0:
+                reads.append([[], [1, 2, 3], [UInt8](repeating: 0, count: 60)][random.below(3)])
+                refusedReads += 1
+            case 1, 2:
+                reads.append(P.read(isTCP: random.below(2) == 0, port: port, segmentSize: nil, payload: payload))
+                toSend[port] = payload
+            default:
+                reads.append(P.read(isTCP: random.below(2) == 0, port: port, segmentSize: 10, payload: payload))
+                toSend[port] = payload
+            }
+            // Downlink: a few flows, in runs.
+            let flow = random.below(sequences.count)
+            for _ in 0..<1 + random.below(6) {
+                if random.below(12) == 0 {
+                    arrivals.append(
+                        [P.arrival([0x40]), [1], [], P.arrival([UInt8](repeating: 0x50, count: 50))][random.below(4)])
+                    refusedArrivals += 1
+                    continue
+                }
+                let payload = (0..<(random.below(9) == 0 ? 3 : 8)).map { _ in UInt8(truncatingIfNeeded: random.next()) }
+                let isTCP = flow % 3 != 0
+                arrivals.append(
+                    P.arrival(
+                        P.packet(
+                            isTCP: isTCP, port: flow + 1, sequence: sequences[flow], flags: random.below(20) == 0 ? 0x18 : 0x10,
+                            payload: payload)))
+                sequences[flow] += payload.count
+                toDeliver[flow + 1, default: []].append(payload)
+            }
+        }
+        // Room for whatever sixteen slots hold, so each batch takes all that waits.
+        var worker = try Self.worker(slots: 32, sendFrames: 200, seed: weather.seed) {
+            $0.tunInput = reads
+            $0.underlayInput = arrivals
+            $0.burst = 9
+            $0.completions = weather.completions
+            $0.tun = weather.tun
+            $0.failingSends = weather.failingSends
+            $0.writesKeepOrder = weather.seed % 2 == 0
+        }
+        Self.run(&worker, "seed \(weather.seed)")
+
+        var sent: [Int: [UInt8]] = [:]
+        for frame in worker.engine.sent { sent[P.port(of: frame.bytes), default: []] += P.payload(of: frame.bytes) }
+        #expect(sent == toSend)
+        var (accepted, refused): ([Int: [[UInt8]]], [Int: [[UInt8]]]) = ([:], [:])
+        for frame in worker.engine.accepted {
+            let (port, payloads) = P.payloads(of: frame)
+            accepted[port, default: []] += payloads
+        }
+        for frame in worker.engine.refused { refused[P.payloads(of: frame).port, default: []] += P.payloads(of: frame).payloads }
+        for (port, payloads) in toDeliver {
+            let (yes, no) = (accepted[port] ?? [], refused[port] ?? [])
+            if weather.keepsOrder { #expect(yes == payloads) }
+            let count = { (list: [[UInt8]]) in list.reduce(into: [[UInt8]: Int]()) { $0[$1, default: 0] += 1 } }
+            #expect(count(yes + no) == count(payloads))
+        }
+        let counters = worker.traffic.counters
+        #expect(counters.downlinkPackets == UInt64(accepted.values.reduce(0) { $0 + $1.count }))
+        if weather.failingSends == 0 { #expect(counters.uplinkPackets == UInt64(worker.engine.sent.count)) }
+        let drops = DropReason.allCases.reduce(0) { $0 + counters[$1] }
+        #expect(drops == UInt64(refusedReads + refusedArrivals))
+        let turns = worker.engine.turns
+        #expect(turns > 300)
+    }
+}
