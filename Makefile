@@ -7,6 +7,8 @@ SHELL := /bin/bash
 # Debian's packages, by what needs them.
 BUILD_PACKAGES := liburing-dev libcap-dev libnl-3-dev libnl-route-3-dev pkg-config
 LAB_PACKAGES := iproute2 iputils-ping iperf3 util-linux python3
+BENCH_PACKAGES := $(LAB_PACKAGES) socat ethtool python3-matplotlib
+VM_PACKAGES := qemu-system-x86 qemu-system-common busybox-static xz-utils
 TEST_PACKAGES := $(LAB_PACKAGES) python3-pytest python3-scapy tcpdump nftables ethtool
 
 # sudo resets PATH, so a toolchain that only the user's PATH knows is looked for where it usually is.
@@ -80,11 +82,21 @@ test-netns: ## namespace tests only; ARGS goes to pytest (root)
 	@CC=$(dir $(SWIFT))clang $(PYTHON) -m pytest -p no:cacheprovider netns-tests $(ARGS)
 
 .PHONY: bench
-bench: ## throughput in namespaces beside the plain wire (root)
+bench: ## throughput, loss, delay and CPU beside other tunnels; ARGS goes to bench/throughput.py (root)
 	@$(call root,it makes network namespaces)
-	@$(call require,$(BUILD_PACKAGES) $(LAB_PACKAGES))
+	@$(call require,$(BUILD_PACKAGES) $(BENCH_PACKAGES))
 	@$(MAKE) --no-print-directory build
-	@$(PYTHON) bench/throughput.py
+	@$(PYTHON) bench/throughput.py $(ARGS)
+
+.PHONY: bench-sit
+bench-sit: ## the same beside kernel sit, on a Debian kernel in a virtual machine (root)
+	@$(call root,it runs a virtual machine)
+	@$(call require,$(BUILD_PACKAGES) $(BENCH_PACKAGES) $(VM_PACKAGES))
+	@$(MAKE) --no-print-directory build
+	@mkdir -p bench/results/sit
+	@VM_TIMEOUT=$${VM_TIMEOUT:-1500} vm/run bench/results/sit $(PYTHON) $(CURDIR)/bench/throughput.py --base sit --no-plots \
+		--contenders veth,sit,tund,tund-no-offload --loads tcp-1,udp-1400-flood,rtt-idle --sections as-is \
+		--results $(CURDIR)/bench/results/sit $(ARGS)
 
 .PHONY: bench-micro
 bench-micro: toolchain ## ns and allocations per packet, the kernel left out
@@ -106,4 +118,4 @@ format: toolchain ## rewrite the sources as lint wants them
 
 .PHONY: clean
 clean: ## remove what was built
-	rm -rf .build bench/results
+	rm -rf .build .build-vm bench/results
