@@ -302,8 +302,9 @@ public struct ReceiveMerge: ~Copyable {
 
     /// Puts the packets of a merged frame into the same batch one by one, for a TUN that refused the frame. Each packet but the
     /// first is still whole in its own place.
+    /// - Returns: whether they are TCP; else they are UDP.
     @_lifetime(memory: copy memory)
-    public static func unmerge(_ frame: Frame, in memory: inout MutableRawSpan, into frames: inout FrameBatch) {
+    public static func unmerge(_ frame: Frame, in memory: inout MutableRawSpan, into frames: inout FrameBatch) -> Bool {
         let head = frames.slices[Int(frame.firstSlice)].withoutVirtioHeader
         let isTCP = memory.bytes.extracting(head.range).byte(at: 6) == ProtocolNumber.tcp
         let transport = Int(head.offset) + IPv6Header.length
@@ -338,6 +339,7 @@ public struct ReceiveMerge: ~Copyable {
             alone.emit(into: &memory, at: Int(packet.offset) - VirtioNetHeader.length)
             frames.append(packet.withVirtioHeader, outer: .none, innerLength: Int(packet.length))
         }
+        return isTCP
     }
 }
 

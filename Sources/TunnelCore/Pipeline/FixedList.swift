@@ -25,6 +25,13 @@ public struct FixedList<Element: BitwiseCopyable>: ~Copyable {
     @inlinable
     public mutating func removeAll() { elementCount = 0 }
 
+    /// Moves the rest to the front; there must be so many.
+    public mutating func removeFirst(_ removed: Int) {
+        precondition(removed >= 0 && removed <= elementCount)
+        elementCount &-= removed
+        unsafe storage.update(from: storage + removed, count: elementCount)
+    }
+
     @inlinable
     public subscript(index: Int) -> Element {
         get {

@@ -6,6 +6,7 @@ extension Worker where Engine: ~Copyable {
     mutating func moveDownlink() {
         traffic.deliveries.removeAll()
         traffic.firstRetry = .max
+        traffic.retryIsTCP.removeAll()
         var memory = engine.memory.mutableBytes
         policy.decapsulate(
             traffic.downlink, in: &memory, merge: &merge, into: &traffic.deliveries, counters: &traffic.counters)
@@ -16,15 +17,16 @@ extension Worker where Engine: ~Copyable {
         deliver(from: 0)
     }
 
-    /// Some kernels agree to take merged packets and then refuse one. Its packets go again one by one, and if the TUN takes
-    /// them so, no more are merged.
+    /// Some kernels agree to take merged packets and then refuse one; before Linux 6.2 all refuse merged UDP. Its packets go again
+    /// one by one, and if the TUN takes them so, no more of that protocol are merged.
     mutating func retryUnmerged() {
         let first = traffic.deliveries.frames.count
         traffic.firstRetry = min(traffic.firstRetry, first)
         for index in 0..<traffic.refusals.count {
             let frame = traffic.deliveries.frames[Int(traffic.refusals[index])]
             var memory = engine.memory.mutableBytes
-            ReceiveMerge.unmerge(frame, in: &memory, into: &traffic.deliveries)
+            let isTCP = ReceiveMerge.unmerge(frame, in: &memory, into: &traffic.deliveries)
+            for _ in 0..<frame.packetCount { traffic.retryIsTCP.append(isTCP) }
         }
         deliver(from: first)
         // Only now, when the new frames hold the slots.

@@ -4,18 +4,19 @@ internal import TunnelCore
 /// What a turn brought: packets that wait for their stage, and what became of the frames under way.
 struct Traffic: PacketSink, ~Copyable {
     var uplink: FixedList<Slice>
-    /// The first of `uplink` that no frame was made of yet.
-    var nextUplink = 0
     var downlink: FixedList<Slice>
     /// Frames for the underlay, and for the TUN; the engine speaks of them by number.
     var sends: FrameBatch
     var deliveries: FrameBatch
     /// Merged frames that the TUN refused and that are still to be taken apart.
     var refusals: FixedList<UInt32>
-    /// Where in `deliveries` the packets begin that were taken out of refused frames.
+    /// Where in `deliveries` the packets begin that were taken out of refused frames, and for each from there on whether it is
+    /// TCP.
     var firstRetry = Int.max
-    /// The TUN takes packets one by one that it refused together.
-    var mergingFails = false
+    var retryIsTCP: FixedList<Bool>
+    /// The TUN took packets one by one that it had refused together.
+    var refusesMergedTCP = false
+    var refusesMergedUDP = false
     var counters = Counters()
 
     /// - Parameters:
@@ -28,6 +29,7 @@ struct Traffic: PacketSink, ~Copyable {
         self.sends = FrameBatch(frames: sends.frames, slices: sends.slices, packets: slots, scratch: scratch)
         deliveries = FrameBatch(frames: 2 * slots, slices: 2 * slots, packets: slots, scratch: 0..<0)
         refusals = FixedList(capacity: slots)
+        retryIsTCP = FixedList(capacity: 2 * slots)
     }
 
     @inline(__always)
@@ -47,7 +49,9 @@ struct Traffic: PacketSink, ~Copyable {
         let delivered = deliveries.frames[frame]
         counters.downlinkPackets &+= UInt64(delivered.packetCount)
         counters.downlinkBytes &+= UInt64(delivered.innerLength)
-        if frame >= firstRetry { mergingFails = true }
+        if frame >= firstRetry {
+            if retryIsTCP[frame - firstRetry] { refusesMergedTCP = true } else { refusesMergedUDP = true }
+        }
     }
 
     mutating func refused(frame: Int, code: Int32) -> Bool {

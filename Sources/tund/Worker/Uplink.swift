@@ -7,12 +7,9 @@ extension Worker where Engine: ~Copyable {
     mutating func moveUplink() {
         traffic.sends.removeAll()
         var memory = engine.memory.mutableBytes
-        policy.encapsulate(
-            traffic.uplink, from: &traffic.nextUplink, in: &memory, into: &traffic.sends, counters: &traffic.counters)
-        if traffic.nextUplink == traffic.uplink.count {
-            traffic.uplink.removeAll()
-            traffic.nextUplink = 0
-        }
+        var done = 0
+        policy.encapsulate(traffic.uplink, from: &done, in: &memory, into: &traffic.sends, counters: &traffic.counters)
+        traffic.uplink.removeFirst(done)
         for index in 0..<traffic.sends.dropped.count { engine.release(offset: Int(traffic.sends.dropped[index].offset)) }
         for index in 0..<traffic.sends.frames.count {
             let frame = traffic.sends.frames[index]

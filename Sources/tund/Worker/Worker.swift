@@ -41,7 +41,8 @@ struct Worker<Engine: PacketEngine & ~Copyable>: ~Copyable {
                 case .tunGone: return .tunGone
                 }
                 if traffic.refusals.count > 0 { retryUnmerged() }
-                if traffic.mergingFails { (merge.mergesTCP, merge.mergesUDP) = (false, false) }
+                if traffic.refusesMergedTCP { merge.mergesTCP = false }
+                if traffic.refusesMergedUDP { merge.mergesUDP = false }
                 if engine.canSend && traffic.uplink.count > 0 { moveUplink() }
                 if engine.canDeliver && traffic.downlink.count > 0 { moveDownlink() }
                 page.publish(traffic.counters)

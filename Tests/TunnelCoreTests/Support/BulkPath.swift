@@ -136,7 +136,7 @@ struct DownlinkBench: ~Copyable {
         var bytes = take()
         var span = bytes.mutableSpan
         var raw = unsafe span.mutableBytes
-        ReceiveMerge.unmerge(frame, in: &raw, into: &room)
+        _ = ReceiveMerge.unmerge(frame, in: &raw, into: &room)
         memory = bytes
         return room.gathered(in: memory, from: first)
     }
