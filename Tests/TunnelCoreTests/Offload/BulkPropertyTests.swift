@@ -133,7 +133,7 @@ import TunnelCore
             // A TUN that refuses them all gets the same packets.
             for index in frames.indices where frames[index].packetCount > 1 {
                 let single = bench.unmerge(index).map { KernelReference.packets(of: $0.bytes) }
-                if single != parts[index]!.map({ [$0] }) { Issue.record("frame \(index) comes apart wrong, \(place)") }
+                if single != parts[index]?.map({ [$0] }) { Issue.record("frame \(index) comes apart wrong, \(place)") }
             }
         }
         #expect(merged > 200 && alone > 200, "\(merged), \(alone)")
