@@ -1,7 +1,6 @@
 """Fixtures shared by all scenarios."""
 
 import os
-import resource
 import signal
 import sys
 
@@ -37,13 +36,6 @@ def shared_lab(binary):
     """A laboratory for all tests of a file."""
     with Lab() as made:
         yield made
-
-
-@pytest.fixture
-def much_locked_memory(lab):
-    """For tests with more workers at once than fit into the usual limit. (The laboratory has raised it if it may.)"""
-    if resource.getrlimit(resource.RLIMIT_MEMLOCK)[1] != resource.RLIM_INFINITY:
-        pytest.skip("locked memory, which io_uring's rings count as, is limited here, and the limit cannot be raised")
 
 
 @pytest.fixture(scope="module")

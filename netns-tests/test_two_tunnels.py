@@ -73,7 +73,6 @@ def test_one_ends_and_the_other_goes_on(hosts, tunnels):
     assert host.ping(far1, count=2) and not host.ping(far0, options="-W 1")
 
 
-@pytest.mark.usefixtures("much_locked_memory")
 def test_eight_tunnels_on_one_host(lab, hosts):
     """Each with its address, its domain and its two workers."""
     host, left, _ = hosts

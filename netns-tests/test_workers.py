@@ -133,7 +133,6 @@ def test_counters_are_those_of_all_workers(host):
     assert_one_verdict_each(host, [in_ipv4(inner(payload=UDP(sport=flow, dport=9))) for flow in range(1, 65)])
 
 
-@pytest.mark.usefixtures("much_locked_memory")
 @pytest.mark.parametrize("workers", [8, 16, 32])
 def test_as_many_workers_as_a_large_machine_has(lab, workers):
     host = HostOnAWire(lab, f"{DOMAIN} --workers {workers}")

@@ -87,6 +87,14 @@ enum TunLink {
                 }
             }
         }
+        try addUnreachable(plan, link, disabled: disabled, over: netlink)
+        for entry in plan.addresses { waitUntilAtWork(entry.address, on: link) }
+    }
+
+    private static func addUnreachable(
+        _ plan: TunLinkPlan, _ link: LinkInfo, disabled: String, over netlink: borrowing Netlink
+    ) throws(ControlError) {
+        let name = link.name
         if plan.unreachable.isEmpty { return }
         let old = "needs nexthop objects, Linux 5.3 or later"
         let id = try netlink.addNexthop(over: link, firstID: TunLinkPlan.nexthopID) {
@@ -109,6 +117,33 @@ enum TunLink {
                 default: nil
                 }
             }
+        }
+    }
+
+    /// The kernel puts an address to work some time after it has accepted it, also one without duplicate address detection: its
+    /// local route comes from a work queue (net/ipv6/addrconf.c `addrconf_dad_work`). Until then peers hear "no route" from
+    /// us. Waits for it, at most a second.
+    private static func waitUntilAtWork(_ address: IPv6Address, on link: LinkInfo) {
+        let descriptor = socket(AF_INET6, Int32(SOCK_DGRAM.rawValue | SOCK_CLOEXEC.rawValue), 0)
+        guard descriptor >= 0 else { return }
+        defer { close(descriptor) }
+        var name = sockaddr_in6()
+        name.sin6_family = sa_family_t(AF_INET6)
+        name.sin6_port = UInt16(9).bigEndian
+        name.sin6_scope_id = address.isLinkLocal ? UInt32(link.index) : 0
+        unsafe withUnsafeMutableBytes(of: &name.sin6_addr) {
+            unsafe $0.storeBytes(of: address.high.bigEndian, toByteOffset: 0, as: UInt64.self)
+            unsafe $0.storeBytes(of: address.low.bigEndian, toByteOffset: 8, as: UInt64.self)
+        }
+        for _ in 0..<1000 {
+            // Sends nothing: it only asks for a route.
+            let connected = unsafe withUnsafePointer(to: &name) {
+                unsafe $0.withMemoryRebound(to: sockaddr.self, capacity: 1) {
+                    unsafe connect(descriptor, $0, socklen_t(MemoryLayout<sockaddr_in6>.size))
+                }
+            }
+            if connected == 0 { return }
+            usleep(1000)
         }
     }
 
