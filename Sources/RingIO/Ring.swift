@@ -98,19 +98,30 @@ struct Ring: ~Copyable, @unchecked Sendable {
 
     /// Submits everything queued and waits until there is a completion. An interrupted wait is no error.
     func submitAndWait() throws(SystemError) {
-        let result = unsafe io_uring_submit_and_wait(ring, 1)
-        // EAGAIN, EBUSY: the kernel is out of memory for requests, or completions must be taken first.
-        if result < 0 && result != -EINTR && result != -EAGAIN && result != -EBUSY {
-            throw SystemError("io_uring_enter", code: -result)
+        try checkEnter(unsafe io_uring_submit_and_wait(ring, 1))
+    }
+
+    /// Time that is up and interruptions are no errors; with EAGAIN and EBUSY the kernel is out of memory for requests, or
+    /// completions must be taken first.
+    @inline(__always)
+    private func checkEnter(_ result: Int32) throws(SystemError) {
+        switch -result {
+        case ETIME, EINTR, EAGAIN, EBUSY: return
+        default: if result < 0 { throw SystemError("io_uring_enter", code: -result) }
         }
+    }
+
+    /// The same, but until there are `count` completions or the time is up.
+    func submitAndWait(for count: Int, nanoseconds: Int64) throws(SystemError) {
+        var patience = __kernel_timespec(tv_sec: 0, tv_nsec: nanoseconds)
+        var first: UnsafeMutablePointer<io_uring_cqe>?
+        let result = unsafe io_uring_submit_and_wait_timeout(ring, &first, UInt32(truncatingIfNeeded: count), &patience, nil)
+        try checkEnter(result)
     }
 
     /// Submits everything queued and lets finished work complete, without waiting for any.
     func submitAndLook() throws(SystemError) {
-        let result = unsafe io_uring_submit_and_get_events(ring)
-        if result < 0 && result != -EINTR && result != -EAGAIN && result != -EBUSY {
-            throw SystemError("io_uring_enter", code: -result)
-        }
+        try checkEnter(unsafe io_uring_submit_and_get_events(ring))
     }
 
     /// Whether a completion waits to be taken.

@@ -59,6 +59,10 @@ public struct UringEngine<Link: Underlay & ~Copyable>: PacketEngine, ~Copyable, 
     private static var scratchSize: Int { 1 << 19 }
     /// Reads in one burst, or in flight.
     private static var burstLength: Int { 32 }
+    /// Packets in a turn from which on the next turn waits for as many again, up to a limit, for so many nanoseconds.
+    private static var fewArrivals: Int { 4 }
+    private static var mostAwaited: Int { 48 }
+    private static var longestGathering: Int64 { 50_000 }
     /// How long a source that fails is left alone.
     private static var retryNanoseconds: Int64 { 50_000_000 }
     /// An IPv6 packet of this length must pass (RFC 8200 section 5): where the path is narrower, IPv4 fragments it, as sit does
@@ -89,6 +93,8 @@ public struct UringEngine<Link: Underlay & ~Copyable>: PacketEngine, ~Copyable, 
     private var isRetryArmed = false
     private var isPollArmed = false
     private var readsInFlight = 0
+    /// Packets that the last turn brought.
+    private var arrivals = 0
     private var burstIsDry = true
 
     /// - Parameters:
@@ -143,7 +149,8 @@ public struct UringEngine<Link: Underlay & ~Copyable>: PacketEngine, ~Copyable, 
         tunBuffers.publish()
         underlayBuffers.publish()
         arm()
-        try busyPoll == 0 ? ring.submitAndWait() : lookThenWait()
+        try wait()
+        arrivals = 0
         var state = EngineState.running
         while let completion = ring.takeCompletion() {
             let result = Int(completion.result)
@@ -154,6 +161,7 @@ public struct UringEngine<Link: Underlay & ~Copyable>: PacketEngine, ~Copyable, 
                 if !completion.hasMore { isReceiveArmed = false }
                 if result >= 0 {
                     underlayBuffers.took()
+                    arrivals &+= 1
                     sink.fromUnderlay(offset: completion.buffer &* PacketMemory.slotSize, length: result)
                 } else if completion.result != -ENOBUFS {
                     failed(.underlayReceive, completion.result)
@@ -196,6 +204,7 @@ public struct UringEngine<Link: Underlay & ~Copyable>: PacketEngine, ~Copyable, 
         }
         if completion.result >= 0 {
             tunBuffers.took()
+            arrivals &+= 1
             sink.fromTun(offset: completion.buffer &* PacketMemory.slotSize, length: Int(completion.result))
             return
         }
@@ -246,6 +255,16 @@ public struct UringEngine<Link: Underlay & ~Copyable>: PacketEngine, ~Copyable, 
         let entry = unsafe ring.next()
         unsafe io_uring_prep_timeout(entry, retryDelay.pointer, 0, 0)
         unsafe entry.pointee.user_data = Request.retryTimer.rawValue << 32
+    }
+
+    /// Under load, the turns are made longer on purpose: a wait for as many packets as the last turn brought costs one wake-up
+    /// for all of them, and what comes together is merged together. An idle tunnel never waits for a second packet.
+    private func wait() throws(SystemError) {
+        if busyPoll > 0 { return try lookThenWait() }
+        if arrivals < Self.fewArrivals { return try ring.submitAndWait() }
+        // What was queued now completes as it is submitted, or hardly later.
+        let queued = sends.inFlight + writes.inFlight
+        try ring.submitAndWait(for: queued + min(arrivals, Self.mostAwaited), nanoseconds: Self.longestGathering)
     }
 
     /// Looks for completions until `busyPoll` is over, and only then sleeps.

@@ -105,6 +105,9 @@ struct Daemon {
         let tos: UInt8 = if case .fixed(let value) = policy.tos { value & ~3 } else { 0 }
         do throws(SystemError) {
             let reading = self.reading ?? rings[0].bestReading
+            if reading == .multishot && rings[0].bestReading != .multishot {
+                throw SystemError("multishot read of the TUN (Linux 6.7)", code: EOPNOTSUPP)
+            }
             log.debug("reading the TUN by \(reading.rawValue)")
             let guardian = try RawSocket.guardian(binding)
             let finished = try WakeUp()
