@@ -100,7 +100,7 @@ struct RunCommand: ParsableCommand {
     var address = AddressChoice.automatic
 
     @Option(
-        help: ArgumentHelp("Threads that carry packets, or 'auto': one per CPU up to 4. (default: auto)", valueName: "N"),
+        help: ArgumentHelp("Threads that carry packets, or 'auto': one for two CPUs, up to 4. (default: auto)", valueName: "N"),
         transform: Parse.workers)
     var workers = WorkerChoice.automatic
 

@@ -14,10 +14,11 @@ enum WorkerChoice: Equatable, Sendable {
     case automatic
     case fixed(Int)
 
-    /// More than four rarely have enough to do each.
+    /// One for two CPUs, 1 to 4: the programs that use the tunnel, and the kernel's own share of its work, need the rest. With a
+    /// worker per CPU less gets through (docs/performance.md).
     var count: Int {
         switch self {
-        case .automatic: min(Processors.count, 4)
+        case .automatic: max(1, min(Processors.count / 2, 4))
         case .fixed(let count): count
         }
     }
