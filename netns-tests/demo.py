@@ -116,8 +116,9 @@ def report(name: str, daemon: Tund) -> None:
     daemon.stop()
     counters = daemon.final_counters()
     print(f"host {name}: {counters['uplink.packets']} packets sent, {counters['downlink.packets']} received")
-    totals = ("uplink.packets", "uplink.bytes", "downlink.packets", "downlink.bytes")
-    others = [f"{count} x {reason}" for reason, count in sorted(counters.items()) if reason not in totals]
+    print(f"        super-packets: {counters['offload.split']} split, {counters['offload.merged']} merged")
+    totals = re.compile(r"(uplink|downlink)\.(packets|bytes)$|offload\.")
+    others = [f"{count} x {reason}" for reason, count in sorted(counters.items()) if not totals.match(reason)]
     print(f"        dropped: {', '.join(others) or 'nothing'}")
 
 
