@@ -84,11 +84,4 @@ public struct VirtioNetHeader: Equatable, Sendable, BitwiseCopyable {
         bytes.put(checksumStart, at: offset + 6)
         bytes.put(checksumOffset, at: offset + 8)
     }
-
-    /// Writes the header of a plain packet: ten zero bytes.
-    @inlinable @_lifetime(bytes: copy bytes)
-    static func emitPlain(into bytes: inout MutableRawSpan, at offset: Int) {
-        bytes.put(0 as UInt64, at: offset)
-        bytes.put(0 as UInt16, at: offset + 8)
-    }
 }
