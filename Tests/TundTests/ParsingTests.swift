@@ -24,6 +24,12 @@ import TunnelCore
     func mtu(text: String, expected: MTUChoice?) { #expect((try? Parse.mtu(text)) == expected) }
 
     @Test(arguments: [
+        ("off", MSSClampChoice.off), ("auto", .automatic), ("536", .bytes(536)), ("65455", .bytes(65455)),
+        ("535", nil), ("65456", nil), ("0", nil), ("", nil), ("on", nil),
+    ])
+    func mssClamp(text: String, expected: MSSClampChoice?) { #expect((try? Parse.mssClamp(text)) == expected) }
+
+    @Test(arguments: [
         ("auto", AddressChoice.automatic), ("none", AddressChoice.none),
         ("fd00::1/64", .fixed(IPv6Address(high: 0xFD00 << 48, low: 1), prefixLength: 64)),
         ("fd00::1", nil), ("fd00::1/0", nil), ("fd00::1/129", nil), ("ff02::1/64", nil), ("::/64", nil), ("::1/128", nil),

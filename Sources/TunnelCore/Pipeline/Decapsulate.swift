@@ -51,6 +51,7 @@ extension TunnelPolicy {
                 let inner = Slice(offset: Int(slice.offset) + delivery.innerOffset, length: delivery.innerLength)
                 if let virtio = VirtioNetHeader(delivering: memory.bytes.extracting(inner.range), mtu: mtu) {
                     IPv6Header.rewrite(trafficClass: delivery.trafficClass, in: &memory, at: Int(inner.offset))
+                    mssClamp.apply(to: inner, in: &memory, isUnfinished: virtio.needsChecksum)
                     merge.add(inner, virtio, in: memory.bytes)
                     continue
                 }

@@ -91,6 +91,7 @@ extension TunnelPolicy {
             switch judge(memory.bytes.extracting(slice.range)) {
             case .whole(let outer, let innerLength):
                 let packet = Slice(offset: Int(slice.offset) + VirtioNetHeader.length, length: innerLength)
+                mssClamp.apply(to: packet, in: &memory, isUnfinished: false)
                 frames.append(packet, outer: outer, innerLength: innerLength)
             case .split(let outer, let innerLength, let split):
                 guard frames.couldHold(frames: split.segmentCount, scratch: split.scratchLength) else {
@@ -100,6 +101,7 @@ extension TunnelPolicy {
                 }
                 guard frames.hasRoom(frames: split.segmentCount, scratch: split.scratchLength) else { return }
                 let packet = Slice(offset: Int(slice.offset) + VirtioNetHeader.length, length: innerLength)
+                mssClamp.apply(to: packet, in: &memory, isUnfinished: true)
                 split.emit(packet, outer: outer, in: &memory, into: &frames)
                 if split.segmentCount > 1 { counters.splitPackets &+= 1 }
             case .drop(let reason):

@@ -20,6 +20,7 @@ public struct TunnelPolicy: Sendable {
     public var broadcast = IPv4Address.any
     /// The TUN's MTU: what is longer on the downlink was merged, or reassembled, on its way.
     public var mtu = 1480
+    public var mssClamp = MSSClamp.off
 
     public enum Peers: Sendable {
         /// Point to point: one peer, and whatever inner addresses it likes.

@@ -12,16 +12,21 @@ public struct UpperLayer: Equatable, Sendable {
     public var protocolNumber: UInt8
     /// Where it begins, from the IPv6 header's first byte.
     public var offset: Int
-    /// A fragment header stood in the chain, so what is at `offset` is a part, or not even the beginning.
+    /// A fragment header stood in the chain, so what is at `offset` is a part.
     public var isFragment: Bool
+    /// It is not even the beginning: there are no headers at `offset`.
+    public var isLaterFragment: Bool
     /// A routing header with segments left: the destination field is not the final destination.
     public var hasSegmentsLeft: Bool
 
     @inlinable
-    public init(protocolNumber: UInt8, offset: Int, isFragment: Bool, hasSegmentsLeft: Bool) {
+    public init(
+        protocolNumber: UInt8, offset: Int, isFragment: Bool = false, isLaterFragment: Bool = false, hasSegmentsLeft: Bool = false
+    ) {
         self.protocolNumber = protocolNumber
         self.offset = offset
         self.isFragment = isFragment
+        self.isLaterFragment = isLaterFragment
         self.hasSegmentsLeft = hasSegmentsLeft
     }
 }
@@ -33,7 +38,7 @@ extension IPv6View {
     @inlinable
     public var upperLayer: UpperLayer {
         if !Self.isExtension(nextHeader) {
-            return UpperLayer(protocolNumber: nextHeader, offset: IPv6Header.length, isFragment: false, hasSegmentsLeft: false)
+            return UpperLayer(protocolNumber: nextHeader, offset: IPv6Header.length)
         }
         return walkExtensionHeaders()
     }
@@ -50,9 +55,7 @@ extension IPv6View {
 
     @usableFromInline
     func walkExtensionHeaders() -> UpperLayer {
-        var layer = UpperLayer(
-            protocolNumber: nextHeader, offset: IPv6Header.length, isFragment: false, hasSegmentsLeft: false)
-        var isFirst = true
+        var layer = UpperLayer(protocolNumber: nextHeader, offset: IPv6Header.length)
         while Self.isExtension(layer.protocolNumber), layer.offset + 8 <= bytes.byteCount {
             let lengthField = Int(bytes.byte(at: layer.offset + 1))
             let length: Int
@@ -60,7 +63,7 @@ extension IPv6View {
             case ProtocolNumber.fragment:
                 layer.isFragment = true
                 length = 8
-                isFirst = bytes.big16(at: layer.offset + 2) & ~7 == 0
+                layer.isLaterFragment = bytes.big16(at: layer.offset + 2) & ~7 != 0
             case ProtocolNumber.authentication:
                 length = (lengthField + 2) * 4
             case ProtocolNumber.routing:
@@ -74,7 +77,7 @@ extension IPv6View {
             layer.protocolNumber = next
             layer.offset += length
             // Behind the fragment header of a later fragment there is only data (RFC 8200 section 4.5).
-            if !isFirst { return layer }
+            if layer.isLaterFragment { return layer }
         }
         return layer
     }

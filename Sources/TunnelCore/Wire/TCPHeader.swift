@@ -35,6 +35,14 @@ public struct TCPFlags: OptionSet, Hashable, Sendable, BitwiseCopyable {
     public static let cwr = TCPFlags(rawValue: 0x80)
 }
 
+/// Option kinds of RFC 9293 section 3.1; the first two are a single byte, all others have their length behind the kind.
+public enum TCPOption {
+    public static let endOfList: UInt8 = 0
+    public static let noOperation: UInt8 = 1
+    /// Length 4.
+    public static let maximumSegmentSize: UInt8 = 2
+}
+
 /// A TCP segment whose header, options included, is whole.
 public struct TCPView: ~Escapable {
     public let bytes: RawSpan

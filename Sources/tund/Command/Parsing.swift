@@ -61,6 +61,16 @@ enum Parse {
         return .bytes(value)
     }
 
+    /// `off`, `auto` or bytes.
+    static func mssClamp(_ text: String) throws -> MSSClampChoice {
+        if text == "off" { return .off }
+        if text == "auto" { return .automatic }
+        guard let value = UInt16(text), (536...65455).contains(value) else {
+            throw BadValue("neither 'off' nor 'auto' nor a number from 536 (what every IPv4 host takes) to 65455")
+        }
+        return .bytes(value)
+    }
+
     /// `auto`, `none` or an address with its prefix length.
     static func address(_ text: String) throws -> AddressChoice {
         if text == "auto" { return .automatic }

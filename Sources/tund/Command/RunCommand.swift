@@ -89,6 +89,13 @@ struct RunCommand: ParsableCommand {
         transform: Parse.mtu)
     var mtu = MTUChoice.automatic
 
+    @Option(
+        help: ArgumentHelp(
+            "Lower the MSS of TCP connections through the tunnel to N; 'auto': to what the MTU leaves. (default: off)",
+            valueName: "auto|N|off"),
+        transform: Parse.mssClamp)
+    var mssClamp = MSSClampChoice.off
+
     @Option(help: ArgumentHelp("The underlay interface to use, and no other.", valueName: "IFACE"), transform: Parse.interface)
     var dev: String?
 
@@ -175,7 +182,8 @@ struct RunCommand: ParsableCommand {
         return TunnelConfiguration(
             name: name, local: local, remote: remote, domain: domain, relays: unique(relay), isBorderRelay: borderRelay,
             routes: route, localPrefixes: localPrefix, hasDefaultRoute: defaultRoute, ttl: ttl, tos: tos,
-            discoversPathMTU: pmtudisc, mtu: mtu, device: dev, address: address, workers: workers.count, offloads: offloads,
+            discoversPathMTU: pmtudisc, mtu: mtu, mssClamp: mssClamp, device: dev, address: address, workers: workers.count,
+            offloads: offloads,
             busyPoll: busyPoll)
     }
 

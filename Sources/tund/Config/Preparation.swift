@@ -78,6 +78,12 @@ struct Preparation {
         policy.tos = configuration.tos
         policy.broadcast = broadcast ?? .any
         policy.mtu = mtu
+        policy.mssClamp =
+            switch configuration.mssClamp {
+            case .off: .off
+            case .automatic: MSSClamp(mtu: mtu)
+            case .bytes(let size): MSSClamp(size)
+            }
         return policy
     }
 

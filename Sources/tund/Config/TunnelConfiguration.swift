@@ -10,6 +10,13 @@ enum MTUChoice: Equatable, Sendable {
     case bytes(Int)
 }
 
+/// `--mss-clamp`
+enum MSSClampChoice: Equatable, Sendable {
+    case off
+    case automatic
+    case bytes(UInt16)
+}
+
 enum WorkerChoice: Equatable, Sendable {
     case automatic
     case fixed(Int)
@@ -54,6 +61,7 @@ struct TunnelConfiguration: Equatable, Sendable {
     var tos: OuterField = .inherit
     var discoversPathMTU = true
     var mtu: MTUChoice = .automatic
+    var mssClamp: MSSClampChoice = .off
     var device: String?
     var address: AddressChoice = .automatic
     var workers: Int

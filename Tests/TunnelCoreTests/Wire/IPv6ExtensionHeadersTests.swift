@@ -12,6 +12,7 @@ import TunnelCore
         /// From the end of the IPv6 header.
         let behind: Int
         var isFragment = false
+        var isLaterFragment = false
         var hasSegmentsLeft = false
         var testDescription: String { name }
     }
@@ -47,7 +48,7 @@ import TunnelCore
             name: "first fragment", next: 44, body: "1100000101020304" + udp, protocolNumber: 17, behind: 8, isFragment: true),
         Chain(
             name: "later fragment", next: 44, body: "110005a801020304 3132333435363738", protocolNumber: 17, behind: 8,
-            isFragment: true),
+            isFragment: true, isLaterFragment: true),
         Chain(
             name: "atomic fragment", next: 44, body: "1100000001020304" + udp, protocolNumber: 17, behind: 8, isFragment: true),
         // RFC 8200 section 4.5: extension headers that only the destination reads follow in the first fragment.
@@ -57,7 +58,7 @@ import TunnelCore
         // In a later one the same bytes are data.
         Chain(
             name: "later fragment that names destination options", next: 44, body: "3c0005a901020304 1100010400000000",
-            protocolNumber: 60, behind: 8, isFragment: true),
+            protocolNumber: 60, behind: 8, isFragment: true, isLaterFragment: true),
         Chain(
             name: "destination options, then a first fragment", next: 60, body: "2c00010400000000 1100000101020304" + udp,
             protocolNumber: 17, behind: 16, isFragment: true),
@@ -131,6 +132,7 @@ import TunnelCore
         #expect(upper.protocolNumber == chain.protocolNumber)
         #expect(upper.offset == 40 + chain.behind)
         #expect(upper.isFragment == chain.isFragment)
+        #expect(upper.isLaterFragment == chain.isLaterFragment)
         // Of a routing header that is cut off nothing is known.
         if chain.name != "routing past the end" { #expect(upper.hasSegmentsLeft == chain.hasSegmentsLeft) }
     }
