@@ -63,6 +63,8 @@ public struct UringEngine<Link: Underlay & ~Copyable>: PacketEngine, ~Copyable, 
     private static var fewArrivals: Int { 4 }
     private static var mostAwaited: Int { 48 }
     private static var longestGathering: Int64 { 50_000 }
+    /// Bytes of a super-packet whose segments take as long to send as a gathering may last.
+    private static var bulk: Int { 16 << 10 }
     /// How long a source that fails is left alone.
     private static var retryNanoseconds: Int64 { 50_000_000 }
     /// An IPv6 packet of this length must pass (RFC 8200 section 5): where the path is narrower, IPv4 fragments it, as sit does
@@ -95,6 +97,7 @@ public struct UringEngine<Link: Underlay & ~Copyable>: PacketEngine, ~Copyable, 
     private var readsInFlight = 0
     /// Packets that the last turn brought.
     private var arrivals = 0
+    private var broughtBulk = false
     private var burstIsDry = true
 
     /// - Parameters:
@@ -151,6 +154,7 @@ public struct UringEngine<Link: Underlay & ~Copyable>: PacketEngine, ~Copyable, 
         arm()
         try wait()
         arrivals = 0
+        broughtBulk = false
         var state = EngineState.running
         while let completion = ring.takeCompletion() {
             let result = Int(completion.result)
@@ -203,9 +207,11 @@ public struct UringEngine<Link: Underlay & ~Copyable>: PacketEngine, ~Copyable, 
             isReadArmed = false
         }
         if completion.result >= 0 {
+            let length = Int(completion.result)
             tunBuffers.took()
             arrivals &+= 1
-            sink.fromTun(offset: completion.buffer &* PacketMemory.slotSize, length: Int(completion.result))
+            if length >= Self.bulk { broughtBulk = true }
+            sink.fromTun(offset: completion.buffer &* PacketMemory.slotSize, length: length)
             return
         }
         switch completion.result {
@@ -258,10 +264,11 @@ public struct UringEngine<Link: Underlay & ~Copyable>: PacketEngine, ~Copyable, 
     }
 
     /// Under load, the turns are made longer on purpose: a wait for as many packets as the last turn brought costs one wake-up
-    /// for all of them, and what comes together is merged together. An idle tunnel never waits for a second packet.
+    /// for all of them, and what comes together is merged together. An idle tunnel never waits for a second packet, and neither
+    /// does one that reads super-packets: those are gathered already.
     private func wait() throws(SystemError) {
         if busyPoll > 0 { return try lookThenWait() }
-        if arrivals < Self.fewArrivals { return try ring.submitAndWait() }
+        if broughtBulk || arrivals < Self.fewArrivals { return try ring.submitAndWait() }
         // What was queued now completes as it is submitted, or hardly later.
         let queued = sends.inFlight + writes.inFlight
         try ring.submitAndWait(for: queued + min(arrivals, Self.mostAwaited), nanoseconds: Self.longestGathering)
