@@ -86,7 +86,7 @@ bench: ## throughput, loss, delay and CPU beside other tunnels; ARGS goes to ben
 	@$(call root,it makes network namespaces)
 	@$(call require,$(BUILD_PACKAGES) $(BENCH_PACKAGES))
 	@$(MAKE) --no-print-directory build
-	@$(PYTHON) bench/throughput.py $(ARGS)
+	@CC=$(dir $(SWIFT))clang $(PYTHON) bench/throughput.py $(ARGS)
 
 .PHONY: bench-sit
 bench-sit: ## the same beside kernel sit, on a Debian kernel in a virtual machine (root)

@@ -78,14 +78,16 @@ DEFAULT = Plan(
     (
         Part("as-is", CORE, ("tcp-1", "tcp-4", "tcp-both", "udp-1400", "udp-64", "udp-segments", "rtt-idle", "rtt-loaded")),
         Part("as-is", VARIANTS, ("tcp-1", "udp-1400-flood", "udp-segments", "rtt-idle")),
+        Part("as-is", ("veth",), ("raw-sends",)),
         Part("wire", (*CORE, "tund-no-offload"), ("tcp-1", "udp-1400-flood", "rtt-idle")),
     ),
 )
 FULL = Plan(
     "full",
     (
-        Part("as-is", CORE, tuple(load for load in LOADS if not load.endswith("-flood"))),
-        Part("as-is", VARIANTS, tuple(load for load in LOADS if load not in ("udp-1400", "udp-512", "udp-64"))),
+        Part("as-is", CORE, tuple(load for load in LOADS if not load.endswith("-flood") and load != "raw-sends")),
+        Part("as-is", VARIANTS, tuple(load for load in LOADS if load not in ("udp-1400", "udp-512", "udp-64", "raw-sends"))),
+        Part("as-is", ("veth",), ("raw-sends",)),
         Part("wire", CORE, ("tcp-1", "tcp-4", "tcp-both", "udp-1400", "udp-64-flood", "udp-segments")),
         Part("wire", CORE, ("rtt-idle", "rtt-loaded")),
         Part("wire", VARIANTS, ("tcp-1", "udp-1400-flood")),

@@ -8,8 +8,11 @@ from __future__ import annotations
 import contextlib
 import itertools
 import json
+import os
+import shutil
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +23,9 @@ from contenders import Process, Route, run
 HERE = Path(__file__).resolve().parent
 #: Beyond its own duration a load may take so long (connecting, retransmitting, ending) before it counts as stalled.
 GRACE = 10
+
+#: TCP payload of a packet of MTU 1480 with timestamps.
+TUNNELLED_SEGMENT = 1480 - 40 - 32
 
 #: The rates at which UDP is offered, in thousands of packets a second.
 LADDER = (10, 15, 20, 30, 40, 60, 80, 120, 160, 240)
@@ -205,6 +211,24 @@ def _udp_segments(made: Route, seconds: float) -> dict:
     }
 
 
+def _raw_sends(made: Route, seconds: float) -> dict:
+    """What sending through a raw socket costs by itself, as the TCP payload that as many packets could carry."""
+    with tempfile.TemporaryDirectory() as folder:
+        program = f"{folder}/rawsend"
+        compiler = os.environ.get("CC") or shutil.which("clang") or "cc"
+        run([compiler, "-O2", "-o", program, HERE / "rawsend.c"])
+        sink = made.lab.process(made.server, [program, "sink"])
+        try:
+            sink.wait_until(lambda: sink.out, "rawsend ready")
+            sent = _finished(made, [program, "send", "10.0.0.1", "10.0.0.2", str(seconds)], seconds)
+        finally:
+            sink.kill()
+    return {
+        "mbps": _mbps(sent["packets"] * TUNNELLED_SEGMENT * 8 / sent["seconds"]),
+        "cpu_ns": round(sent["cpu_ns"] / sent["packets"]),
+    }
+
+
 @contextlib.contextmanager
 def _echo(made: Route) -> Iterator[None]:
     server = made.lab.process(made.server, [sys.executable, HERE / "pingpong.py", "echo", made.address])
@@ -267,6 +291,7 @@ LOADS: dict[str, Load] = {
         Load("udp-1400-flood", "UDP 1400 B, sender unlimited", udp(1400, ())),
         Load("udp-64-flood", "UDP 64 B, sender unlimited", udp(64, ())),
         Load("udp-segments", "UDP 1400 B, segmentation offload", _udp_segments),
+        Load("raw-sends", "raw socket, sends alone", _raw_sends),
         Load("rtt-idle", "round trip, idle", _rtt_idle),
         Load("rtt-loaded", "round trip beside TCP", _rtt_loaded),
     )

@@ -132,6 +132,10 @@ ROUND_TRIPS = {
     for load in ("rtt-idle", "rtt-loaded")
 }
 RTT_IDLE = ROUND_TRIPS["rtt-idle"][0]
+RAW_SENDS = (
+    Metric("TCP payload that as many packets carry, Gb/s", ("raw-sends",), "mbps", 1e-3),
+    Metric("CPU a packet, ns", ("raw-sends",), "cpu_ns", ratio=False),
+)
 CPU = (
     Metric("program, user", ("tcp-1",), "user_seconds_per_gb", ratio=False),
     Metric("program, system", ("tcp-1",), "system_seconds_per_gb", ratio=False),
@@ -202,6 +206,7 @@ def tables(results: Results) -> dict[str, list[Table]]:
             _table(results, section, "Round trip, idle, µs", ROUND_TRIPS["rtt-idle"]),
             _table(results, section, "Round trip beside a TCP stream, µs", ROUND_TRIPS["rtt-loaded"]),
             _table(results, section, "CPU seconds per GB, TCP 1 stream", CPU),
+            _table(results, section, "A program that only sends through a raw socket", RAW_SENDS),
         ]
         if any(made):
             found[section] = [table for table in made if table]
