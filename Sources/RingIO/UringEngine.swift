@@ -139,9 +139,7 @@ public struct UringEngine<Link: Underlay & ~Copyable>: PacketEngine, ~Copyable, 
 
     public mutating func start() throws(SystemError) {
         try ring.enable()
-        let entry = unsafe ring.next()
-        unsafe io_uring_prep_poll_add(entry, File.wakeUp, UInt32(POLLIN))
-        unsafe finish(entry, .wakeUp)
+        awaitWakeUp()
     }
 
     public mutating func finish() { ring.quiesce() }
@@ -189,7 +187,9 @@ public struct UringEngine<Link: Underlay & ~Copyable>: PacketEngine, ~Copyable, 
                 // POLLERR without data: the device is gone.
                 if result > 0, result & Int(POLLERR) != 0, isTunGone(-EBADFD) { state = .tunGone }
             case .wakeUp:
-                state = .wokenUp
+                wakeUp.lower()
+                awaitWakeUp()
+                if state == .running { state = .wokenUp }
             case .retryTimer:
                 isRetryArmed = false
             }
@@ -336,6 +336,12 @@ public struct UringEngine<Link: Underlay & ~Copyable>: PacketEngine, ~Copyable, 
         if operation != tund_op_read_multishot { unsafe entry.pointee.len = UInt32(PacketMemory.slotSize) }
         unsafe selectBuffer(from: tunBuffers.group, entry)
         unsafe finish(entry, .tunRead)
+    }
+
+    private mutating func awaitWakeUp() {
+        let entry = unsafe ring.next()
+        unsafe io_uring_prep_poll_add(entry, File.wakeUp, UInt32(POLLIN))
+        unsafe finish(entry, .wakeUp)
     }
 
     // MARK: Frames

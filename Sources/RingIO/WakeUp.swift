@@ -1,7 +1,7 @@
 internal import CLinux
 internal import Glibc
 
-/// Lets another thread end a loop's wait: an eventfd that stays readable once it was raised.
+/// Lets another thread end a loop's wait: an eventfd that stays readable from being raised until it is lowered.
 public final class WakeUp: Sendable {
     let descriptor: Descriptor
 
@@ -16,5 +16,11 @@ public final class WakeUp: Sendable {
         var one: UInt64 = 1
         // It can only fail when the counter is full, and then it is raised already.
         _ = unsafe write(descriptor.rawValue, &one, MemoryLayout<UInt64>.size)
+    }
+
+    /// By the loop, before it looks at what it was woken up for.
+    func lower() {
+        var count: UInt64 = 0
+        _ = unsafe read(descriptor.rawValue, &count, MemoryLayout<UInt64>.size)
     }
 }

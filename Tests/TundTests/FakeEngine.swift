@@ -39,6 +39,10 @@ struct FakeEngine: PacketEngine, ~Copyable {
     /// One of so many sends fails; 0: none.
     var failingSends: UInt64 = 0
 
+    /// What the worker is told in a turn. When there is nothing left to do, it is to stop.
+    let mailbox: Mailbox
+    var policies: [Int: TunnelPolicy] = [:]
+
     /// In the order in which they were queued.
     var sent: [(destination: UInt32, bytes: [UInt8])] = []
     var accepted: [[UInt8]] = []
@@ -57,7 +61,9 @@ struct FakeEngine: PacketEngine, ~Copyable {
     private var acceptedInBatch: [(number: Int, bytes: [UInt8])] = []
 
     init(slots: Int, sendFrames: Int, scratch: Int, seed: UInt64) throws {
+        let wakeUp = try WakeUp()
         memory = try PacketMemory(slotCount: slots, scratch: scratch)
+        mailbox = Mailbox(wakeUp)
         sendCapacity = (sendFrames, 2 * sendFrames)
         random = Randomness(state: seed)
         isLent = Array(repeating: false, count: slots)
@@ -108,7 +114,9 @@ struct FakeEngine: PacketEngine, ~Copyable {
         }
         // A few turns for what the worker may still hold.
         idleTurns = isIdle ? idleTurns + 1 : 0
-        return idleTurns > 4 ? .wokenUp : .running
+        if idleTurns > 4 { mailbox.stop() }
+        if let policy = policies[turns] { mailbox.post(policy) }
+        return idleTurns > 4 || policies[turns] != nil ? .wokenUp : .running
     }
 
     /// Numbers of open frames that complete now, in a random order.

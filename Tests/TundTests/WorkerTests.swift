@@ -15,7 +15,8 @@ import TunnelCore
     ) throws -> Worker<FakeEngine> {
         var engine = try FakeEngine(slots: slots, sendFrames: sendFrames, scratch: scratch, seed: seed)
         prepare(&engine)
-        return Worker(engine: engine, policy: P.policy, merges: merges, page: CounterPage())
+        let mailbox = engine.mailbox
+        return Worker(engine: engine, policy: P.policy, merges: merges, mailbox: mailbox, page: CounterPage())
     }
 
     /// Runs to the end and checks what must hold in any case.
@@ -158,6 +159,26 @@ import TunnelCore
             WorkerTests.run(&worker)
             #expect(worker.engine.sent.count == 1000)
         }
+    }
+
+    // MARK: News
+
+    /// The packets that come in the turn of the wake-up are the first that go by the new policy.
+    @Test func aNewPolicyCountsFromTheTurnOn() throws {
+        let peers: [UInt32] = [0xC633_6407, 0xC633_6408, 0xC633_6409]
+        var worker = try Self.worker {
+            $0.tunInput = (0..<60).map { P.read(isTCP: false, port: 100 + $0, segmentSize: nil, payload: [UInt8($0)]) }
+            $0.burst = 1
+            $0.completions = 8
+            for (turn, peer) in [(20, peers[1]), (40, peers[2])] {
+                $0.policies[turn] = TunnelPolicy(local: P.policy.local, peers: .remote(IPv4Address(rawValue: peer)))
+            }
+        }
+        Self.run(&worker)
+        let sent = worker.engine.sent
+        #expect(sent.map { P.port(of: $0.bytes) } == Array(100..<160))
+        #expect(sent.map(\.destination) == sent.map(\.destination).sorted())
+        #expect(Set(sent.map(\.destination)) == Set(peers))
     }
 
     // MARK: Anything

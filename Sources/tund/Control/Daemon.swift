@@ -123,16 +123,16 @@ struct Daemon {
                     tos: tos)
                 senders += [underlay.sender, underlay.fragmentingSender]
                 receivers.append(underlay.receiver)
-                let stopRequest = try WakeUp()
+                let wakeUp = try WakeUp()
                 let errors = ErrorTable()
                 let engine = try Engine(
-                    rings[index], tun: queue, underlay: underlay, wakeUp: stopRequest, errors: errors, reading: reading,
+                    rings[index], tun: queue, underlay: underlay, wakeUp: wakeUp, errors: errors, reading: reading,
                     busyPoll: configuration.busyPoll)
                 let processors = Processors.allowed
                 threads.append(
                     WorkerThread(
                         index: index, engine: engine, policy: policy, merges: configuration.offloads.receiveMerge,
-                        errors: errors, stopRequest: stopRequest,
+                        errors: errors, wakeUp: wakeUp,
                         finished: finished,
                         processor: configuration.workers == 1 ? nil : processors[index % processors.count]))
             }

@@ -9,24 +9,26 @@ enum WorkerExit: Sendable {
 }
 
 /// One loop: turn after turn it lets the engine collect packets, runs both stages over what came, and queues what they made
-/// of it. It shares nothing with other workers but the policy, which nobody changes.
+/// of it. It shares nothing with other workers but the policy, which nobody changes: a new one comes by the mailbox.
 struct Worker<Engine: PacketEngine & ~Copyable>: ~Copyable {
     var engine: Engine
     var traffic: Traffic
     var merge: ReceiveMerge
-    let policy: TunnelPolicy
+    var policy: TunnelPolicy
+    let mailbox: Mailbox
     let page: CounterPage
 
-    init(engine: consuming Engine, policy: TunnelPolicy, merges: Bool, page: CounterPage) {
+    init(engine: consuming Engine, policy: TunnelPolicy, merges: Bool, mailbox: Mailbox, page: CounterPage) {
         let slots = engine.memory.slotCount
         traffic = Traffic(slots: slots, sends: engine.sendCapacity, scratch: engine.memory.scratch)
         merge = ReceiveMerge(capacity: slots, isOn: merges)
         self.engine = engine
         self.policy = policy
+        self.mailbox = mailbox
         self.page = page
     }
 
-    /// Until the engine is woken up, or cannot go on.
+    /// Until the mailbox says so, or the engine cannot go on.
     mutating func run() -> WorkerExit {
         defer {
             engine.finish()
@@ -37,7 +39,10 @@ struct Worker<Engine: PacketEngine & ~Copyable>: ~Copyable {
             while true {
                 switch try engine.turn(&traffic) {
                 case .running: break
-                case .wokenUp: return .stopped
+                case .wokenUp:
+                    let news = mailbox.take()
+                    if news.stops { return .stopped }
+                    if let policy = news.policy { self.policy = policy }
                 case .tunGone: return .tunGone
                 }
                 if traffic.refusals.count > 0 { retryUnmerged() }

@@ -9,7 +9,7 @@ final class WorkerThread<Engine: PacketEngine & ~Copyable & Sendable>: @unchecke
     let index: Int
     let page: CounterPage
     let errors: ErrorTable
-    private let stopRequest: WakeUp
+    private let mailbox: Mailbox
     private let finished: WakeUp
     /// The processor it stays on; nil leaves that to the scheduler.
     private let processor: Int?
@@ -19,20 +19,20 @@ final class WorkerThread<Engine: PacketEngine & ~Copyable & Sendable>: @unchecke
     private var thread: pthread_t?
 
     /// - Parameters:
-    ///   - stopRequest: what the engine was made with.
+    ///   - wakeUp: what the engine was made with.
     ///   - finished: raised when the loop has ended, for whatever reason.
     init(
-        index: Int, engine: consuming Engine, policy: TunnelPolicy, merges: Bool, errors: ErrorTable, stopRequest: WakeUp,
+        index: Int, engine: consuming Engine, policy: TunnelPolicy, merges: Bool, errors: ErrorTable, wakeUp: WakeUp,
         finished: WakeUp,
         processor: Int?
     ) {
         self.index = index
         self.errors = errors
-        self.stopRequest = stopRequest
+        mailbox = Mailbox(wakeUp)
         self.finished = finished
         self.processor = processor
         page = CounterPage()
-        worker = Worker(engine: engine, policy: policy, merges: merges, page: page)
+        worker = Worker(engine: engine, policy: policy, merges: merges, mailbox: mailbox, page: page)
     }
 
     func start() throws(SystemError) {
@@ -49,7 +49,10 @@ final class WorkerThread<Engine: PacketEngine & ~Copyable & Sendable>: @unchecke
     }
 
     /// Asks the loop to end.
-    func stop() { stopRequest.raise() }
+    func stop() { mailbox.stop() }
+
+    /// The loop goes by `policy` from its next turn on.
+    func adopt(_ policy: TunnelPolicy) { mailbox.post(policy) }
 
     /// Waits for the thread's end and closes its queue and sockets.
     func join() -> WorkerExit {
