@@ -3,6 +3,7 @@
 #include <features.h> // before any kernel header, or its types clash with Glibc's module
 #include <netlink/netlink.h>
 #include <netlink/attr.h>
+#include <netlink/handlers.h>
 #include <netlink/errno.h>
 #include <netlink/msg.h>
 #include <netlink/route/addr.h>

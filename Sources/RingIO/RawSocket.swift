@@ -5,12 +5,15 @@ internal import Glibc
 public struct UnderlayBinding: Sendable {
     /// The tunnel's own address, in host order.
     public var local: UInt32
-    /// Only through this interface, where one is named.
+    /// Only through this interface or VRF, where one is named.
     public var device: String?
+    /// Of the packets sent, for routing rules and netfilter; 0: none.
+    public var mark: UInt32
 
-    public init(local: UInt32, device: String? = nil) {
+    public init(local: UInt32, device: String? = nil, mark: UInt32 = 0) {
         self.local = local
         self.device = device
+        self.mark = mark
     }
 }
 
@@ -65,6 +68,18 @@ public struct RawSocket: ~Copyable, Sendable {
         let socket = Glibc.socket(AF_INET, Int32(SOCK_RAW.rawValue | SOCK_CLOEXEC.rawValue), Int32(IPPROTO_IPV6))
         let descriptor = Descriptor(try check("socket(AF_INET, SOCK_RAW, 41)", socket))
         try SocketFilter.nothing.attach(to: socket)
+        // Before the address: a VRF has addresses of its own.
+        if let device = binding.device {
+            let result = unsafe device.withCString {
+                unsafe setsockopt(socket, SOL_SOCKET, SO_BINDTODEVICE, $0, socklen_t(device.utf8.count))
+            }
+            try check("setsockopt(SO_BINDTODEVICE, \(device))", result)
+        }
+        if binding.mark != 0 {
+            var mark = binding.mark
+            let result = unsafe setsockopt(socket, SOL_SOCKET, SO_MARK, &mark, socklen_t(MemoryLayout<UInt32>.size))
+            try check("setsockopt(SO_MARK)", result)
+        }
         var address = Self.socketAddress(binding.local)
         let bound = unsafe withUnsafePointer(to: &address) {
             unsafe $0.withMemoryRebound(to: sockaddr.self, capacity: 1) { address in
@@ -75,12 +90,6 @@ public struct RawSocket: ~Copyable, Sendable {
             }
         }
         if !bound.isEmpty { throw SystemError(bound) }
-        if let device = binding.device {
-            let result = unsafe device.withCString {
-                unsafe setsockopt(socket, SOL_SOCKET, SO_BINDTODEVICE, $0, socklen_t(device.utf8.count))
-            }
-            try check("setsockopt(SO_BINDTODEVICE, \(device))", result)
-        }
         self.descriptor = descriptor
     }
 

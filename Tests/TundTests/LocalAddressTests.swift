@@ -28,6 +28,12 @@ struct LocalAddressCase: CustomTestStringConvertible {
             "one address on two interfaces", Host.query(), Host.facts([Host.first, Host.on(Host.eth1, "10.0.0.1", 32)]),
             "10.0.0.1"),
         .init("on the device", Host.query(dev: "eth1"), Host.facts(both), "10.9.0.1"),
+        .init("on an interface of the VRF", Host.query(dev: "blue"), Host.inVRF(both), "10.9.0.1"),
+        .init(
+            "on the VRF itself", Host.query(dev: "blue"), Host.inVRF([Host.first, Host.on(Host.blue, "10.9.9.9", 32)]),
+            "10.9.9.9"),
+        .init("on the device in a VRF", Host.query(dev: "eth1"), Host.inVRF(both), "10.9.0.1"),
+        .init("in no VRF, unless one is asked for", Host.query(), Host.inVRF(both), "10.0.0.1"),
         .init("in the relay prefix", Host.query(relayPrefix: "10.9.0.0/16"), Host.facts(both), "10.9.0.1"),
         .init(
             "the source towards the remote", Host.query(remote: "10.9.0.2"),

@@ -18,6 +18,12 @@ import TunnelCore
     func tos(text: String, expected: OuterField?) { #expect((try? Parse.tos(text)) == expected) }
 
     @Test(arguments: [
+        ("0", UInt32(0)), ("42", 42), ("0x2a", 42), ("4294967295", .max), ("0xffffffff", .max),
+        ("4294967296", nil), ("0x100000000", nil), ("-1", nil), ("0x", nil), ("2a", nil), ("0x1/0xff", nil), ("", nil),
+    ])
+    func mark(text: String, expected: UInt32?) { #expect((try? Parse.mark(text)) == expected) }
+
+    @Test(arguments: [
         ("auto", MTUChoice.automatic), ("1280", .bytes(1280)), ("65515", .bytes(65515)),
         ("1279", nil), ("65516", nil), ("", nil), ("1500.0", nil),
     ])

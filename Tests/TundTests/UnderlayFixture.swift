@@ -9,6 +9,10 @@ enum UnderlayFixture {
     static let eth0 = LinkInfo(index: 2, name: "eth0", mtu: 1500, flags: 0x1003)
     static let eth1 = LinkInfo(index: 3, name: "eth1", mtu: 1400, flags: 0x1003)
 
+    /// eth1 as a part of the VRF blue, beside which it stands in `inVRF`.
+    static let blue = LinkInfo(index: 4, name: "blue", mtu: 65575, flags: 0x4C1, isVRF: true)
+    static let blueEth1 = LinkInfo(index: 3, name: "eth1", mtu: 1400, flags: 0x1003, master: 4)
+
     static let loopback = on(lo, "127.0.0.1", 8, global: false)
     static let announced = on(lo, "10.200.0.1", 32)
     static let first = on(eth0, "10.0.0.1", 24, broadcast: "10.0.0.255")
@@ -33,6 +37,12 @@ enum UnderlayFixture {
         _ addresses: [InterfaceAddress], routes: [Route4?] = [], outward: Route4? = nil
     ) -> UnderlayFacts {
         UnderlayFacts(links: [lo, eth0, eth1], addresses: addresses, routes: routes, outward: outward)
+    }
+
+    static func inVRF(
+        _ addresses: [InterfaceAddress], routes: [Route4?] = [], outward: Route4? = nil
+    ) -> UnderlayFacts {
+        UnderlayFacts(links: [lo, eth0, blueEth1, blue], addresses: addresses, routes: routes, outward: outward)
     }
 
     static func query(

@@ -34,6 +34,13 @@ struct UnderlayPathCase: CustomTestStringConvertible {
             "a point-to-point subnet has none", "192.0.2.1", Host.query(),
             Host.facts([Host.on(Host.eth0, "192.0.2.1", 31)]), "eth0", 1500, nil),
         .init("--dev goes first", "10.0.0.1", Host.query(dev: "eth1"), Host.facts(all), "eth1", 1400, "10.0.0.255"),
+        .init("--dev in a VRF", "10.9.0.1", Host.query(dev: "eth1"), Host.inVRF(all), "eth1", 1400, "10.9.255.255"),
+        .init(
+            "of a VRF, the interface with the address", "10.9.0.1", Host.query(dev: "blue"), Host.inVRF(all), "eth1", 1400,
+            "10.9.255.255"),
+        .init(
+            "of a VRF, not an interface outside with the same address", "10.9.0.1", Host.query(dev: "blue"),
+            Host.inVRF([Host.on(Host.eth0, "10.9.0.1", 24)] + all), "eth1", 1400, "10.9.255.255"),
         .init(
             "the way to the remote, and its mtu metric", "10.0.0.1", Host.query(remote: "10.77.0.1"),
             Host.facts(all, routes: [Host.route(Host.eth1, "10.9.0.1", mtu: 1300)]), "eth1", 1300, "10.0.0.255"),

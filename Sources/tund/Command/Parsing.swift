@@ -52,6 +52,13 @@ enum Parse {
         return .fixed(value)
     }
 
+    /// 32 bits, decimal or with 0x.
+    static func mark(_ text: String) throws -> UInt32 {
+        let value = text.hasPrefix("0x") ? UInt32(text.dropFirst(2), radix: 16) : UInt32(text)
+        guard let value else { throw BadValue("not a number from 0 to 4294967295 (or 0x0 to 0xffffffff)") }
+        return value
+    }
+
     /// `auto` or bytes.
     static func mtu(_ text: String) throws -> MTUChoice {
         if text == "auto" { return .automatic }

@@ -96,8 +96,14 @@ struct RunCommand: ParsableCommand {
         transform: Parse.mssClamp)
     var mssClamp = MSSClampChoice.off
 
-    @Option(help: ArgumentHelp("The underlay interface to use, and no other.", valueName: "IFACE"), transform: Parse.interface)
+    @Option(
+        help: ArgumentHelp("The underlay interface or VRF to use, and no other.", valueName: "IFACE"), transform: Parse.interface)
     var dev: String?
+
+    @Option(
+        help: ArgumentHelp("Mark of the underlay packets, for routing rules and netfilter. (default: 0)", valueName: "N"),
+        transform: Parse.mark)
+    var fwmark: UInt32 = 0
 
     @Option(
         help: ArgumentHelp(
@@ -182,8 +188,8 @@ struct RunCommand: ParsableCommand {
         return TunnelConfiguration(
             name: name, local: local, remote: remote, domain: domain, relays: unique(relay), isBorderRelay: borderRelay,
             routes: route, localPrefixes: localPrefix, hasDefaultRoute: defaultRoute, ttl: ttl, tos: tos,
-            discoversPathMTU: pmtudisc, mtu: mtu, mssClamp: mssClamp, device: dev, address: address, workers: workers.count,
-            offloads: offloads,
+            discoversPathMTU: pmtudisc, mtu: mtu, mssClamp: mssClamp, device: dev, mark: fwmark, address: address,
+            workers: workers.count, offloads: offloads,
             busyPoll: busyPoll)
     }
 

@@ -20,8 +20,8 @@ struct Preparation {
     init(_ configuration: TunnelConfiguration) throws(Failure) {
         self.configuration = configuration
         let query = UnderlayQuery(
-            device: configuration.device, remote: configuration.remote, relays: configuration.relays,
-            relayPrefix: configuration.domain?.relayPrefix)
+            device: configuration.device, mark: configuration.mark, remote: configuration.remote,
+            relays: configuration.relays, relayPrefix: configuration.domain?.relayPrefix)
         var warnings: [String] = []
         (local, path) = try Failure.wrap { () throws(ControlError) in
             let netlink = try Netlink()

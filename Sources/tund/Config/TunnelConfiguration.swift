@@ -63,6 +63,8 @@ struct TunnelConfiguration: Equatable, Sendable {
     var mtu: MTUChoice = .automatic
     var mssClamp: MSSClampChoice = .off
     var device: String?
+    /// SO_MARK of the tunnel's packets; 0: none.
+    var mark: UInt32 = 0
     var address: AddressChoice = .automatic
     var workers: Int
     var offloads = Offloads()

@@ -99,7 +99,7 @@ struct Daemon {
 
     private func open(_ preparation: Preparation, _ rings: [ReservedRing]) throws(Failure) -> Opened {
         let policy = preparation.policy
-        let binding = UnderlayBinding(local: policy.local.rawValue, device: configuration.device)
+        let binding = UnderlayBinding(local: policy.local.rawValue, device: configuration.device, mark: configuration.mark)
         // What most packets carry is the sockets' own; a message that differs says so.
         let ttl: UInt8 = if case .fixed(let value) = policy.ttl { value } else { 64 }
         let tos: UInt8 = if case .fixed(let value) = policy.tos { value & ~3 } else { 0 }

@@ -17,7 +17,7 @@ enum LocalAddress {
     }
 
     /// The rule of `--local auto`. Candidates are the global unicast addresses that are not on a loopback interface, on the
-    /// device and in the relay prefix if those are given. Of several, the one that the kernel itself would send from to the
+    /// device (or in the VRF that it is) and in the relay prefix if those are given. Of several, the one that the kernel itself would send from to the
     /// remote or a relay, else to the Internet, wins.
     static func choose(_ query: UnderlayQuery, _ facts: UnderlayFacts) throws(ControlError) -> IPv4Address {
         let attempt = "tell which IPv4 address is the tunnel's own"
@@ -25,7 +25,8 @@ enum LocalAddress {
         let candidates = facts.addresses.filter { entry in
             guard entry.isGlobalScope, entry.address.isUnicastHost else { return false }
             guard let link = facts.link(entry.interfaceIndex), !link.isLoopback else { return false }
-            return device.map { link.index == $0.index } ?? true
+            let vrf = facts.vrf(of: link)
+            return device.map { link == $0 || vrf == $0 } ?? (vrf == nil)
                 && query.confiningPrefix?.contains(entry.address) ?? true
         }
         guard let first = candidates.first else {
@@ -63,7 +64,14 @@ enum LocalAddress {
                 attempt, reason: "no interface has \(address)",
                 remedy: others.isEmpty ? nil : "this host has \(facts.list(others))")
         }
-        if let device, !owners.contains(where: { $0.interfaceIndex == device.index }) {
+        let links = owners.compactMap { facts.link($0.interfaceIndex) }
+        let vrf = device.flatMap(facts.vrf)
+        if !links.contains(where: { facts.vrf(of: $0) == vrf }) {
+            throw ControlError(
+                attempt, reason: "it is not in \(vrf.map { "the VRF \($0.name)" } ?? "the main routing table")",
+                remedy: "--dev names a VRF or an interface in it; this host has \(facts.list(owners))")
+        }
+        if let device, !device.isVRF, !links.contains(device) {
             return ["\(address) is an address of this host, but not of \(device.name)"]
         }
         return []

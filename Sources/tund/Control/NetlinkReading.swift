@@ -10,6 +10,10 @@ struct LinkInfo: Equatable, Sendable {
     let mtu: Int
     /// IFF_*
     let flags: UInt32
+    /// The index of the bridge, bond or VRF that it is part of; 0: none.
+    var master: Int32 = 0
+    /// It stands for a routing table of its own (net/l3mdev).
+    var isVRF = false
 
     var isUp: Bool { flags & UInt32(IFF_UP) != 0 }
     var isLoopback: Bool { flags & UInt32(IFF_LOOPBACK) != 0 }
@@ -111,13 +115,37 @@ extension Netlink {
     }
 
     /// The kernel's own lookup, with its rules and tables, for a packet that this host sends; nil: unreachable.
-    func ipv4Route(to destination: IPv4Address) throws(ControlError) -> Route4? {
-        let address = unsafe nlAddress(destination)
-        defer { unsafe nl_addr_put(address) }
+    /// - Parameters:
+    ///   - device: the index of the interface, or VRF, that the sending socket is bound to.
+    ///   - mark: the sending socket's SO_MARK.
+    func ipv4Route(to destination: IPv4Address, device: Int32?, mark: UInt32) throws(ControlError) -> Route4? {
         var result: OpaquePointer?
         do throws(ControlError) {
+            // rtnl_route_lookup() knows neither device nor mark.
             try exchange("look up the route to \(destination)") {
-                unsafe rtnl_route_lookup(socket, address, &result)
+                guard let message = unsafe nlmsg_alloc_simple(Int32(RTM_GETROUTE), 0) else { return -NLE_NOMEM }
+                defer { unsafe nlmsg_free(message) }
+                var header = rtmsg()
+                header.rtm_family = UInt8(AF_INET)
+                header.rtm_dst_len = 32
+                unsafe nlmsg_append(message, &header, MemoryLayout<rtmsg>.size, Int32(NLMSG_ALIGNTO))
+                unsafe nla_put_u32(message, Int32(RTA_DST.rawValue), destination.rawValue.bigEndian)
+                if let device { unsafe nla_put_u32(message, Int32(RTA_OIF.rawValue), UInt32(device)) }
+                if mark != 0 { unsafe nla_put_u32(message, Int32(RTA_MARK.rawValue), mark) }
+                guard let ours = unsafe nl_socket_get_cb(socket), let callbacks = unsafe nl_cb_clone(ours) else {
+                    return -NLE_NOMEM
+                }
+                defer {
+                    unsafe nl_cb_put(callbacks)
+                    unsafe nl_cb_put(ours)
+                }
+                let sent = unsafe nl_send_auto(socket, message)
+                if sent < 0 { return sent }
+                let received = unsafe withUnsafeMutablePointer(to: &result) { route in
+                    unsafe nl_cb_set(callbacks, NL_CB_VALID, NL_CB_CUSTOM, keepRoute, route)
+                    return unsafe nl_recvmsgs(socket, callbacks)
+                }
+                return received < 0 ? received : unsafe nl_wait_for_ack(socket)
             }
         } catch {
             // No route; or an unreachable, prohibit or blackhole one, in this order.
@@ -143,6 +171,8 @@ extension LinkInfo {
         name = unsafe rtnl_link_get_name(link).map { unsafe String(cString: $0) } ?? ""
         mtu = unsafe Int(rtnl_link_get_mtu(link))
         unsafe flags = rtnl_link_get_flags(link)
+        unsafe master = rtnl_link_get_master(link)
+        isVRF = unsafe rtnl_link_get_type(link).map { unsafe strcmp($0, "vrf") == 0 } ?? false
     }
 }
 
@@ -168,9 +198,7 @@ extension IPv4Address {
     }
 }
 
-/// A libnl address, owned by the caller: `nl_addr_put` it.
-private func nlAddress(_ address: IPv4Address) -> OpaquePointer {
-    var bytes = address.rawValue.bigEndian
-    // Fails for want of memory only.
-    return unsafe nl_addr_build(AF_INET, &bytes, 4)!
+/// Keeps the route of an answer; the argument points to where.
+private let keepRoute: nl_recvmsg_msg_cb_t = { message, argument in
+    unsafe rtnl_route_parse(nlmsg_hdr(message), argument?.assumingMemoryBound(to: OpaquePointer?.self))
 }

@@ -16,19 +16,27 @@ struct UnderlayFacts: Equatable, Sendable {
 
     static func gather(_ query: UnderlayQuery, over netlink: borrowing Netlink) throws(ControlError) -> UnderlayFacts {
         var facts = UnderlayFacts(links: try netlink.links(), addresses: try netlink.ipv4Addresses())
+        // As the tunnel's sockets will send, so that rules and tables choose the same.
+        let device = query.device.flatMap { facts.link(named: $0)?.index }
         for endpoint in query.endpoints {
-            facts.routes.append(try netlink.ipv4Route(to: endpoint))
+            facts.routes.append(try netlink.ipv4Route(to: endpoint, device: device, mark: query.mark))
         }
-        facts.outward = try netlink.ipv4Route(to: outwardProbe)
+        facts.outward = try netlink.ipv4Route(to: outwardProbe, device: device, mark: query.mark)
         return facts
     }
 
     func link(_ index: Int32) -> LinkInfo? { links.first { $0.index == index } }
     func link(named name: String) -> LinkInfo? { links.first { $0.name == name } }
 
-    /// `10.0.0.1 (eth0), 10.9.0.1 (eth1)`
+    /// The VRF that an interface is, or is part of: addresses and routes of different VRFs know nothing of each other.
+    func vrf(of link: LinkInfo) -> LinkInfo? { [link, self.link(link.master)].compactMap(\.self).first(where: \.isVRF) }
+
+    /// `10.0.0.1 (eth0), 10.9.0.1 (eth1 in the VRF blue)`
     func list(_ addresses: [InterfaceAddress]) -> String {
-        addresses.map { "\($0.address) (\(link($0.interfaceIndex)?.name ?? "interface \($0.interfaceIndex)"))" }
-            .joined(separator: ", ")
+        addresses.map { entry in
+            guard let link = link(entry.interfaceIndex) else { return "\(entry.address) (interface \(entry.interfaceIndex))" }
+            let vrf = vrf(of: link).map { $0 == link ? "" : " in the VRF \($0.name)" } ?? ""
+            return "\(entry.address) (\(link.name)\(vrf))"
+        }.joined(separator: ", ")
     }
 }

@@ -20,7 +20,7 @@ struct UnderlayPath: Equatable, Sendable {
         try resolve(local: local, query, try UnderlayFacts.gather(query, over: netlink))
     }
 
-    /// The interface is `--dev`, else the one that leads to the remote, else the one with the local address. Where that is a
+    /// The interface is `--dev` unless that is a VRF, else the one that leads to the remote, else the one with the local address. Where that is a
     /// loopback interface (an address announced by a routing protocol), the way to a relay or to the Internet decides.
     ///
     /// The MTU is the interface's, or less if the route to the remote or to a relay says less; in a domain of all IPv4
@@ -32,13 +32,16 @@ struct UnderlayPath: Equatable, Sendable {
         for (endpoint, route) in zip(query.endpoints, facts.routes) where route?.type == .local {
             throw ControlError("send tunnel packets to \(endpoint)", reason: "it is an address of this host")
         }
-        let owners = facts.addresses.filter { $0.address == local }
+        let device = try LocalAddress.device(query, facts)
+        let vrf = device.flatMap(facts.vrf)
+        let owners = facts.addresses.filter { entry in
+            entry.address == local && facts.link(entry.interfaceIndex).flatMap(facts.vrf) == vrf
+        }
         let toRemote = query.remote == nil ? nil : facts.routes.first ?? nil
         let ways = facts.routes.map { $0?.interfaceIndex } + [facts.outward?.interfaceIndex]
-        let choices =
-            [try LocalAddress.device(query, facts)?.index, toRemote?.interfaceIndex] + owners.map(\.interfaceIndex) + ways
-        let links = choices.compactMap { $0.flatMap(facts.link) }
-        guard let link = query.device != nil ? links.first : links.first(where: { !$0.isLoopback }) else {
+        let choices = [toRemote?.interfaceIndex] + owners.map(\.interfaceIndex) + ways
+        let links = choices.compactMap { $0.flatMap(facts.link) }.filter { !$0.isLoopback && !$0.isVRF }
+        guard let link = device.flatMap({ $0.isVRF ? nil : $0 }) ?? links.first else {
             throw ControlError(attempt, reason: "no route leads out of this host", remedy: "pass --dev IFACE")
         }
 

@@ -4,6 +4,8 @@ internal import TunnelCore
 struct UnderlayQuery: Equatable, Sendable {
     /// `--dev`
     var device: String?
+    /// `--fwmark`; 0 marks nothing.
+    var mark: UInt32 = 0
     /// `--remote`
     var remote: IPv4Address?
     /// `--relay`, in the order given.
