@@ -70,6 +70,9 @@ extension IPv4Address {
         return network != 0 && network != 127 && network < 224
     }
 
+    /// 224.0.0.0/4
+    @inlinable public var isMulticast: Bool { rawValue >> 28 == 0xE }
+
     /// Means something only within a site: 10/8, 172.16/12, 192.168/16 (RFC 1918), 169.254/16 (RFC 3927) or 100.64/10
     /// (RFC 6598).
     @inlinable

@@ -17,12 +17,12 @@ extension TunnelPolicy {
         switch peers {
         case .remote(let remote):
             if outerSource != remote { return .drop(.downlinkOuterSourceUnknown) }
-            if packet.isNestedTunnel { return .drop(.downlinkNestedTunnel) }
+            if packet.isNestedTunnel && sourceCheck == .strict { return .drop(.downlinkNestedTunnel) }
         case .domain(let peers):
-            if !isPeerAddress(outerSource) { return .drop(.downlinkOuterSourceMartian) }
-            if !peers.knows(outerSource) { return .drop(.downlinkOuterSourceUnknown) }
-            if packet.isNestedTunnel { return .drop(.downlinkNestedTunnel) }
-            if let refusal = peers.refusal(of: packet, from: outerSource) { return .drop(refusal) }
+            if let refusal = refusal(of: packet, from: outerSource, among: peers) {
+                if sourceCheck == .strict { return .drop(refusal) }
+                if let refusal = lenientRefusal(of: packet, from: outerSource) { return .drop(refusal) }
+            }
         }
 
         guard let trafficClass = ECN.decapsulate(outer: outer.typeOfService, inner: packet.trafficClass) else {

@@ -13,7 +13,7 @@ extension TunnelPolicy {
         guard let packet = whole.trimmed else { return .drop(.uplinkTruncated) }
         let innerLength = packet.bytes.byteCount
         guard isSuperPacket || innerLength <= Self.longestInner else { return .drop(.uplinkOversized) }
-        if packet.isNestedTunnel { return .drop(.uplinkNestedTunnel) }
+        if packet.isNestedTunnel && sourceCheck == .strict { return .drop(.uplinkNestedTunnel) }
 
         let destination: IPv4Address
         switch peers {
@@ -22,7 +22,12 @@ extension TunnelPolicy {
         case .domain(let peers):
             switch nextHop(of: packet, among: peers) {
             case .send(let host): destination = host
-            case .drop(let reason): return .drop(reason)
+            case .drop(let reason):
+                if sourceCheck == .strict { return .drop(reason) }
+                switch nextHopOfSit(of: packet) {
+                case .send(let host): destination = host
+                case .drop(let reason): return .drop(reason)
+                }
             }
         }
 
@@ -64,13 +69,41 @@ extension TunnelPolicy {
         case .endpoint(let host):
             return .send(host)
         case .outside:
-            if peers.relays.isEmpty { return .drop(.uplinkNoRoute) }
-            let relays = peers.relays.span
-            return .send(relays[FlowHash.pick(FlowHash.of(packet), of: relays.count)])
+            return relay(for: packet, among: peers)
         case .local:
             return .drop(.uplinkLocalDestination)
         case .invalid, .linkLocal, .multicast:
             return .drop(.uplinkNoRoute)
+        }
+    }
+
+    /// The way out of the domain.
+    @inlinable
+    func relay(for packet: borrowing IPv6View, among peers: borrowing DomainPeers) -> NextHop {
+        if peers.relays.isEmpty { return .drop(.uplinkNoRoute) }
+        let relays = peers.relays.span
+        return .send(relays[FlowHash.pick(FlowHash.of(packet), of: relays.count)])
+    }
+
+    /// As sit finds it: any source, and any embedded address that the kernel has a way to.
+    @inline(never) @usableFromInline
+    func nextHopOfSit(of packet: borrowing IPv6View) -> NextHop {
+        guard case .domain(let peers) = peers else { return .drop(.uplinkNoRoute) }
+        let destination = packet.destination
+        let owner = peers.plan.owner(of: destination)
+        if case .endpoint(let host) = owner { return .send(host) }
+        if peers.domain.contains(destination) {
+            let host = peers.domain.host(embeddedIn: destination)
+            // A raw socket would send to a group; what else is no unicast route, the kernel refuses there, too.
+            if host.isMulticast { return .drop(.uplinkMartianDestination) }
+            // 0.0.0.0 is no answer: the next hop decides.
+            if host != .any { return .send(host) }
+        }
+        switch owner {
+        case .multicast: return .drop(.uplinkMulticastDestination)
+        case .linkLocal: return .drop(.uplinkLinkLocalDestination)
+        case .invalid: return .drop(.uplinkNoRoute)
+        case .embedded, .endpoint, .outside, .local: return relay(for: packet, among: peers)
         }
     }
 

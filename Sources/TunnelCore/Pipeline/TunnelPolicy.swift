@@ -12,6 +12,7 @@ public struct TunnelPolicy: Sendable {
     public var local: IPv4Address
     /// Whom the tunnel talks to.
     public var peers: Peers
+    public var sourceCheck = SourceCheck.strict
     public var ttl: OuterField = .fixed(64)
     public var tos: OuterField = .inherit
     /// Ask the underlay not to fragment.
@@ -62,7 +63,7 @@ public struct DomainPeers: Sendable {
     /// Whether the host may send to us at all: in R/m, a relay, or a route's endpoint.
     @inlinable
     func knows(_ host: IPv4Address) -> Bool {
-        domain.contains(host) || Self.holds(relays, host) || Self.holds(endpoints, host)
+        domain.contains(host) && !(refusesPrivate && host.isPrivateUse) || Self.holds(relays, host) || Self.holds(endpoints, host)
     }
 
     @inlinable

@@ -37,6 +37,11 @@ enum Parse {
         return StaticRoute(prefix: try ipv6Prefix(parts[0]), endpoint: try ipv4Host(parts[1]))
     }
 
+    static func sourceCheck(_ text: String) throws -> SourceCheck {
+        guard let check = SourceCheck(rawValue: text) else { throw BadValue("none of 'strict', 'sit', 'off'") }
+        return check
+    }
+
     /// `inherit` or 1 to 255.
     static func ttl(_ text: String) throws -> OuterField {
         if text == "inherit" { return .inherit }

@@ -70,6 +70,13 @@ struct RunCommand: ParsableCommand {
     var localPrefix: [IPv6Prefix] = []
 
     @Option(
+        help: ArgumentHelp(
+            "Who may use which address: 'strict', 'sit' for what the kernel's sit checks, 'off'. (default: strict)",
+            valueName: "LEVEL"),
+        transform: Parse.sourceCheck)
+    var sourceCheck = SourceCheck.strict
+
+    @Option(
         help: ArgumentHelp("TTL of the outer header: 1 to 255, or 'inherit'. (default: 64)", valueName: "N"), transform: Parse.ttl
     )
     var ttl = OuterField.fixed(64)
@@ -187,7 +194,8 @@ struct RunCommand: ParsableCommand {
         offloads.receiveMerge = gro
         return TunnelConfiguration(
             name: name, local: local, remote: remote, domain: domain, relays: unique(relay), isBorderRelay: borderRelay,
-            routes: route, localPrefixes: localPrefix, hasDefaultRoute: defaultRoute, ttl: ttl, tos: tos,
+            routes: route, localPrefixes: localPrefix, sourceCheck: sourceCheck,
+            hasDefaultRoute: defaultRoute, ttl: ttl, tos: tos,
             discoversPathMTU: pmtudisc, mtu: mtu, mssClamp: mssClamp, device: dev, mark: fwmark, address: address,
             workers: workers.count, offloads: offloads,
             busyPoll: busyPoll)

@@ -64,16 +64,22 @@ struct Preparation {
                 throw Failure("this host's address \(local) is not in the domain's IPv4 network \(domain.relayPrefix)")
             }
             let routes = configuration.routes.map { (prefix: $0.prefix, endpoint: $0.endpoint) }
+            var localPrefixes = configuration.localPrefixes
+            if configuration.sourceCheck == .sit, case .fixed(let address, _) = configuration.address, domain.contains(address) {
+                // So many bits of an interface's address sit compares (`only_dnatted`).
+                localPrefixes.append(IPv6Prefix(masking: address, length: domain.delegatedPrefixLength))
+            }
             peers = .domain(
                 try Failure.wrap { () throws(AddressPlanError) in
                     try DomainPeers(
                         domain: domain, local: local, relays: configuration.relays, isBorderRelay: configuration.isBorderRelay,
-                        localPrefixes: configuration.localPrefixes, routes: routes)
+                        localPrefixes: localPrefixes, routes: routes)
                 })
         } else {
             throw Failure("neither a domain nor a remote")
         }
         var policy = TunnelPolicy(local: local, peers: peers)
+        policy.sourceCheck = configuration.sourceCheck
         policy.ttl = configuration.ttl
         policy.tos = configuration.tos
         policy.broadcast = broadcast ?? .any
@@ -95,7 +101,12 @@ struct Preparation {
                 "--mtu \(mtu) is more than the path takes (\(path.tunnelMTU)): longer packets go in IPv4 fragments"
             )
         }
-        if case .fixed(let address, _) = configuration.address, configuration.remote == nil, !configuration.isBorderRelay {
+        if configuration.remote == nil, configuration.sourceCheck != .strict {
+            warnings.append("--source-check \(configuration.sourceCheck.rawValue): anybody can send packets through this host")
+        }
+        if case .fixed(let address, _) = configuration.address, configuration.remote == nil, !configuration.isBorderRelay,
+            configuration.sourceCheck == .strict
+        {
             let own = [configuration.domain?.delegatedPrefix(of: local)].compactMap(\.self) + configuration.localPrefixes
             if !own.contains(where: { $0.contains(address) }) {
                 warnings.append(
@@ -162,6 +173,7 @@ struct Preparation {
         }
         facts += configuration.routes.map { "\($0.prefix) is behind \($0.endpoint)" }
         facts += configuration.localPrefixes.map { "\($0) is behind this host" }
+        if configuration.sourceCheck != .strict { facts.append("source check \(configuration.sourceCheck.rawValue)") }
         facts.append("\(configuration.workers) worker\(configuration.workers == 1 ? "" : "s")")
         return facts
     }

@@ -56,6 +56,7 @@ struct TunnelConfiguration: Equatable, Sendable {
     var isBorderRelay = false
     var routes: [StaticRoute] = []
     var localPrefixes: [IPv6Prefix] = []
+    var sourceCheck = SourceCheck.strict
     var hasDefaultRoute = false
     var ttl: OuterField = .fixed(64)
     var tos: OuterField = .inherit

@@ -45,6 +45,10 @@ import TunnelCore
         Row("border relay, outwards", Policies.borderRelay, via: "10.100.200.2", peer, to: elsewhere),
         Row("border relay, to a route outside", Policies.routedBorderRelay, via: "10.100.200.2", peer, to: "3fff:a::1"),
         Row("border relay, to a local prefix", Policies.routedBorderRelay, via: "10.100.200.2", peer, to: "fd00:1::1"),
+        Row("6to4 of private hosts", Policies.privateSixToFour, via: "10.0.0.2", "2002:a00:2::1", to: "2002:a00:1::1"),
+        Row(
+            "outside, by a private relay of a public host", Policies.privatelyRelayed, via: "10.0.0.9", elsewhere,
+            to: "2002:c000:201::1"),
         Row("fec0::/10 is not link-local", Policies.oneRelay, via: "192.0.2.33", "fec0::1"),
     ]
 
@@ -72,6 +76,13 @@ import TunnelCore
             Row(
                 "6to4", Policies.sixToFour, via: "198.51.100.8", "2002:c633:6407::1", to: "2002:c000:201::1",
                 .downlinkInnerSourceSpoofed),
+            // Whoever is no host of the domain from here: a private one, seen from a public one (RFC 3964 section 5.3.1).
+            Row(
+                "6to4 of a private host", Policies.sixToFour, via: "10.0.0.2", "2002:a00:2::1", to: "2002:c000:201::1",
+                .downlinkOuterSourceUnknown),
+            Row(
+                "6to4 of a link-local host", Policies.sixToFour, via: "169.254.0.2", "2002:a9fe:2::1", to: "2002:c000:201::1",
+                .downlinkOuterSourceUnknown),
             // Inside the domain, and the sender is neither embedded nor the route's endpoint.
             Row(
                 "a route inside the domain, by another", Policies.routed, via: "10.9.9.9", "2001:db8:64c8:280::1",

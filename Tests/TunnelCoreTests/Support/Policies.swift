@@ -25,6 +25,7 @@ enum Policies {
         routes: ["2001:db8:64c8:280::/58": "10.1.1.1", "3fff:a::/32": "192.0.2.9"])
 
     static let sixToFour = make("192.0.2.1", .sixToFour, broadcast: "192.0.2.255")
+    static let privatelyRelayed = make("192.0.2.1", .sixToFour, relays: ["10.0.0.9"], broadcast: "192.0.2.255")
     static let privateSixToFour = make("10.0.0.1", .sixToFour, broadcast: "10.0.0.255")
     /// fd00::/32 with whole IPv4 addresses; the peer's prefix is fd00:0:c633:6407::/64.
     static let wholeIPv4 = make("192.0.2.1", domain("fd00::/32", "0.0.0.0/0"), broadcast: "192.0.2.255")
@@ -36,7 +37,8 @@ enum Policies {
     }()
 
     static let all = [
-        site, relayed, oneRelay, routed, borderRelay, routedBorderRelay, sixToFour, privateSixToFour, wholeIPv4, remote,
+        site, relayed, oneRelay, routed, borderRelay, routedBorderRelay, sixToFour, privatelyRelayed, privateSixToFour, wholeIPv4,
+        remote,
     ]
 
     static let siteDomain = domain("2001:db8::/32", "10.0.0.0/8")
@@ -59,8 +61,11 @@ enum Policies {
 }
 
 extension TunnelPolicy {
-    func with(ttl: OuterField? = nil, tos: OuterField? = nil, broadcast: String? = nil) -> TunnelPolicy {
+    func with(
+        ttl: OuterField? = nil, tos: OuterField? = nil, broadcast: String? = nil, sourceCheck: SourceCheck? = nil
+    ) -> TunnelPolicy {
         var policy = self
+        policy.sourceCheck = sourceCheck ?? self.sourceCheck
         policy.ttl = ttl ?? self.ttl
         policy.tos = tos ?? self.tos
         policy.broadcast = broadcast.map(v4) ?? self.broadcast
