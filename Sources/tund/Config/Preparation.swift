@@ -34,7 +34,7 @@ struct Preparation {
             }
             return (local, try UnderlayPath.find(local: local, query, over: netlink))
         }
-        warnings += TunLink.warnings(of: nil)
+        warnings += TunLink.warnings(of: nil) + KernelTunnel.warnings()
         let mtu =
             switch configuration.mtu {
             case .automatic: path.tunnelMTU
@@ -51,6 +51,19 @@ struct Preparation {
         }
         policy = try Self.policy(configuration, local: local, broadcast: path.broadcast, mtu: mtu)
         link = Self.linkPlan(configuration, local: local, mtu: mtu)
+    }
+
+    /// What the tunnel takes, for other tunds to know.
+    var claims: [TunnelClaim] { TunnelClaim.claims(of: configuration, local: local) }
+
+    /// Whether the tunnel would have its packets for itself; to be asked before its sockets are open.
+    /// - Throws: if somebody else on this host takes them, too.
+    func checkCoexistence() throws(Failure) {
+        try Failure.wrap { () throws(ControlError) in
+            let device = configuration.device == nil ? nil : path.interfaceIndex
+            try KernelTunnel.check(try Netlink().kernelTunnels(), claims, deviceIndex: device)
+            try TunnelClaim.check(claims, against: TunnelClaim.standing())
+        }
     }
 
     static func policy(
@@ -154,6 +167,7 @@ struct Preparation {
         let name = configuration.name
         let taken = try Failure.wrap { () throws(ControlError) in try Netlink().link(named: name) != nil }
         if taken { throw Failure("an interface \(name) exists already (choose another name, or remove it)") }
+        try checkCoexistence()
         for line in facts { print("# \(line)") }
         for warning in warnings { print("# warning: \(warning)") }
         print("ip tuntap add \(configuration.name) mode tun multi_queue vnet_hdr user \(geteuid())")

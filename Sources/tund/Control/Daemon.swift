@@ -28,6 +28,9 @@ struct Daemon {
 
         // Blocked before any thread starts, so that only the descriptor hears them.
         let signals = try Failure.wrap { () throws(SystemError) in try SignalDescriptor([SIGINT, SIGTERM, SIGHUP, SIGUSR1]) }
+        try preparation.checkCoexistence()
+        let claims = try Failure.wrap { () throws(ControlError) in try TunnelClaim.Held(preparation.claims) }
+        defer { withExtendedLifetime(claims) {} }
         let opened = try open(preparation, rings)
         try Failure.wrap { () throws(ControlError) in
             let netlink = try Netlink()

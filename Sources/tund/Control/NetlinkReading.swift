@@ -51,15 +51,24 @@ struct Route4: Equatable, Sendable {
 extension Netlink {
     /// All interfaces, in the kernel's order.
     func links() throws(ControlError) -> [LinkInfo] {
+        try unsafe links { unsafe LinkInfo(of: $0) }
+    }
+
+    /// The kernel's own tunnels that take protocol 41.
+    func kernelTunnels() throws(ControlError) -> [KernelTunnel] {
+        try unsafe links { unsafe KernelTunnel(of: $0) }
+    }
+
+    private func links<Result>(_ make: (OpaquePointer) -> Result?) throws(ControlError) -> [Result] {
         var cache: OpaquePointer?
         try exchange("list the network interfaces") {
             unsafe rtnl_link_alloc_cache(socket, AF_UNSPEC, &cache)
         }
         defer { unsafe nl_cache_free(cache) }
-        var links: [LinkInfo] = []
+        var links: [Result] = []
         var object = unsafe nl_cache_get_first(cache)
         while let link = unsafe object {
-            unsafe links.append(LinkInfo(of: link))
+            if let result = unsafe make(link) { links.append(result) }
             unsafe object = nl_cache_get_next(link)
         }
         return links
@@ -173,6 +182,22 @@ extension LinkInfo {
         unsafe flags = rtnl_link_get_flags(link)
         unsafe master = rtnl_link_get_master(link)
         isVRF = unsafe rtnl_link_get_type(link).map { unsafe strcmp($0, "vrf") == 0 } ?? false
+    }
+}
+
+extension KernelTunnel {
+    /// nil: something else.
+    fileprivate init?(of link: OpaquePointer) {
+        // `mode any` has protocol 0; modes ipip and mplsip take no protocol 41.
+        guard unsafe rtnl_link_is_sit(link) != 0, unsafe [0, UInt8(IPPROTO_IPV6)].contains(rtnl_link_sit_get_proto(link)) else {
+            return nil
+        }
+        let info = unsafe LinkInfo(of: link)
+        self.init(
+            name: info.name, isUp: info.isUp,
+            local: IPv4Address(rawValue: UInt32(bigEndian: unsafe rtnl_link_sit_get_local(link))),
+            remote: IPv4Address(rawValue: UInt32(bigEndian: unsafe rtnl_link_sit_get_remote(link))),
+            device: Int32(bitPattern: unsafe rtnl_link_sit_get_link(link)))
     }
 }
 

@@ -162,15 +162,6 @@ enum TunLink {
         for scope in ["all"] + (name.map { [$0] } ?? []) where readFlag("\(root)/\(scope)/disable_ipv6") == true {
             warnings.append("IPv6 is disabled (sysctl -w net.ipv6.conf.\(scope).disable_ipv6=0)")
         }
-        // The kernel's own handlers of protocol 41 see each packet besides our sockets, and answer what they do not want.
-        for module in ["sit", "tunnel4"] where unsafe access("/sys/module/\(module)", F_OK) == 0 {
-            warnings.append(
-                """
-                the kernel's \(module) module is loaded: it handles protocol 41, too, may deliver packets a second time and \
-                answers others with ICMP unreachable (rmmod sit tunnel4)
-                """)
-            break
-        }
         return warnings
     }
 

@@ -1,0 +1,87 @@
+"""A second tund on one host: what may stand beside the first, and what is refused because packets would be delivered twice.
+
+    host: eth0 10.0.0.1/8 (and 10.0.0.9/8) --- switch --- left 10.0.0.2, right 10.0.0.3
+"""
+
+import socket
+
+import pytest
+
+from packets import DOMAIN
+
+OTHER_DOMAIN = "--6rd-prefix fd77::/40 --6rd-relay-prefix 10.0.0.0/8"
+
+
+@pytest.fixture
+def hosts(lab):
+    made = lab.underlay({"host": "10.0.0.1/8", "left": "10.0.0.2/8", "right": "10.0.0.3/8"})
+    made[0].ip("addr add 10.0.0.9/8 dev eth0")
+    return made
+
+
+def second(host, binary, options: str):
+    """Of --check, and of starting for good: both must say the same."""
+    done = [host.run(f"{binary} run tund1 {options} {check}", check=False, timeout=5) for check in ("--check", "")]
+    assert [each.returncode for each in done] == [1, 1], done
+    complaints = [each.stderr.splitlines()[-1].split(": ", 1)[1] for each in done]
+    assert "tund1" not in host.show("link show")
+    return complaints
+
+
+REFUSED = [
+    ("the same domain", DOMAIN, DOMAIN, "10.0.0.0/8"),
+    ("another domain of the same hosts", DOMAIN, OTHER_DOMAIN, "10.0.0.0/8"),
+    ("another domain, without addresses", f"{DOMAIN} --address none", f"{OTHER_DOMAIN} --address none", "10.0.0.0/8"),
+    ("the same remote", "--remote 10.0.0.2", "--remote 10.0.0.2 --address fd77::1/64", "10.0.0.2"),
+    ("a host of the domain", DOMAIN, "--remote 10.0.0.2", "10.0.0.0/8"),
+    ("a domain with the remote in it", "--remote 10.0.0.2", DOMAIN, "10.0.0.2"),
+    ("the same relay", f"{DOMAIN} --relay 192.0.2.1", "--remote 192.0.2.1", "192.0.2.1"),
+    ("on the same device", f"{DOMAIN} --dev eth0", OTHER_DOMAIN, "10.0.0.0/8"),
+]
+
+
+@pytest.mark.parametrize("first, options, peers", [row[1:] for row in REFUSED], ids=[row[0] for row in REFUSED])
+def test_refused(lab, hosts, binary, first, options, peers):
+    host = hosts[0]
+    lab.tund(host, f"--local 10.0.0.1 {first}")
+    for complaint in second(host, binary, f"--local 10.0.0.1 {options}"):
+        assert "10.0.0.1" in complaint and "another tund" in complaint and f"from {peers} " in complaint
+
+
+def test_different_remotes_share_an_address(lab, hosts):
+    host, *peers = hosts
+    for number, peer in enumerate(peers):
+        lab.tund(host, f"--local 10.0.0.1 --remote 10.0.0.{number + 2} --address fd77:{number}::1/64", name=f"tund{number}")
+        lab.tund(peer, f"--remote 10.0.0.1 --address fd77:{number}::2/64")
+    for number, peer in enumerate(peers):
+        assert host.ping(f"fd77:{number}::2") and peer.ping(f"fd77:{number}::1")
+
+
+ALLOWED = [
+    ("another address", DOMAIN, "--local 10.0.0.9 --6rd-prefix fd77::/40 --6rd-relay-prefix 10.0.0.0/8"),
+    ("a remote outside the domain", DOMAIN, "--local 10.0.0.1 --remote 192.0.2.1"),
+]
+
+
+@pytest.mark.parametrize("first, options", [row[1:] for row in ALLOWED], ids=[row[0] for row in ALLOWED])
+def test_allowed(lab, hosts, first, options):
+    host = hosts[0]
+    lab.tund(host, f"--local 10.0.0.1 {first}")
+    lab.tund(host, options, name="tund1")
+
+
+@pytest.mark.parametrize("end", ["stopped", "killed"])
+def test_the_next_one_starts_at_once(lab, hosts, end):
+    host = hosts[0]
+    first = lab.tund(host, f"--local 10.0.0.1 {DOMAIN}")
+    first.stop() if end == "stopped" else first.kill()
+    lab.tund(host, f"--local 10.0.0.1 {OTHER_DOMAIN}", name="tund1")
+
+
+def test_a_name_alone_keeps_nobody_away(lab, hosts):
+    """Every user can make a socket with the name by which tund knows another."""
+    host = hosts[0]
+    with host.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as one, host.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as other:
+        one.bind("\0tund/10.0.0.1/0.0.0.0/0/")
+        other.bind("\0tund/10.0.0.1/10.0.0.0/8/")
+        lab.tund(host, f"--local 10.0.0.1 {DOMAIN}")
