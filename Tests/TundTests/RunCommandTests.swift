@@ -17,7 +17,7 @@ import TunnelCore
         #expect(configuration.domain == .sixToFour)
         #expect(configuration.ttl == .fixed(64) && configuration.tos == .inherit && configuration.discoversPathMTU)
         #expect(configuration.local == .automatic && configuration.mtu == .automatic && configuration.address == .automatic)
-        #expect(configuration.sourceCheck == .strict)
+        #expect(configuration.sourceCheck == .strict && configuration.ecn == .sit)
         #expect((1...4).contains(configuration.workers))
     }
 
@@ -25,7 +25,7 @@ import TunnelCore
         let line = """
             sit7 --local 10.1.0.1 --6rd-prefix fd00::/40 --6rd-relay-prefix 10.0.0.0/8 --relay 10.9.0.1 --relay 10.9.0.2 \
             --relay 10.9.0.1 --default-route --border-relay --route 2001:db8::/32=10.2.0.2 --local-prefix fd77::/48 --ttl inherit \
-            --source-check off --tos 0x10 --no-pmtudisc --mtu 1400 --dev eth1 --fwmark 0x2a --address fd00::1/64 --workers 3
+            --source-check off --tos 0x10 --ecn rfc6040 --no-pmtudisc --mtu 1400 --dev eth1 --fwmark 0x2a --address fd00::1/64 --workers 3
             """
         let expected = TunnelConfiguration(
             name: "sit7", local: .address(IPv4Address(10, 1, 0, 1)), remote: nil,
@@ -33,7 +33,7 @@ import TunnelCore
             relays: [IPv4Address(10, 9, 0, 1), IPv4Address(10, 9, 0, 2)], isBorderRelay: true,
             routes: [StaticRoute(prefix: try IPv6Prefix(parsing: "2001:db8::/32"), endpoint: IPv4Address(10, 2, 0, 2))],
             localPrefixes: [try IPv6Prefix(parsing: "fd77::/48")], sourceCheck: .off,
-            hasDefaultRoute: true, ttl: .inherit, tos: .fixed(16),
+            hasDefaultRoute: true, ttl: .inherit, tos: .fixed(16), ecn: .rfc6040,
             discoversPathMTU: false, mtu: .bytes(1400), device: "eth1", mark: 42,
             address: .fixed(try #require(IPv6Address("fd00::1")), prefixLength: 64), workers: 3)
         #expect(try Self.parse(line) == expected)

@@ -16,12 +16,20 @@ public enum ECN: UInt8, Sendable, CaseIterable {
         }
     }
 
-    /// The outer TOS byte: its DSCP from `tos`, its ECN from the inner traffic class. The kernel keeps to RFC 3168's full
-    /// functionality and sends CE as ECT(0) (`INET_ECN_encapsulate`), so that a mark on the outer header is always new.
+    /// What becomes of the inner codepoint on the outer header.
+    public enum Encapsulation: String, Hashable, Sendable, CaseIterable {
+        /// As the kernel, which keeps to RFC 3168's full functionality: CE goes as ECT(0) (`INET_ECN_encapsulate`), so that a mark
+        /// on the outer header is always new.
+        case sit
+        /// RFC 6040's normal mode (section 4.1): copied, CE too.
+        case rfc6040
+    }
+
+    /// The outer TOS byte: its DSCP from `tos`, its ECN from the inner traffic class.
     @inlinable
-    public static func encapsulate(tos: UInt8, inner: UInt8) -> UInt8 {
+    public static func encapsulate(tos: UInt8, inner: UInt8, by rule: Encapsulation) -> UInt8 {
         let ecn = inner & 3
-        return tos & ~3 | (ecn == ECN.ce.rawValue ? ECN.ect0.rawValue : ecn)
+        return tos & ~3 | (ecn == ECN.ce.rawValue && rule == .sit ? ECN.ect0.rawValue : ecn)
     }
 
     /// The inner traffic class after decapsulation; nil when the packet must be dropped, since CE came on a packet whose

@@ -40,8 +40,8 @@ extension TunnelPolicy {
         }
         let tos: UInt8
         switch self.tos {
-        case .fixed(let value): tos = ECN.encapsulate(tos: value, inner: packet.trafficClass)
-        case .inherit: tos = ECN.encapsulate(tos: packet.trafficClass, inner: packet.trafficClass)
+        case .fixed(let value): tos = ECN.encapsulate(tos: value, inner: packet.trafficClass, by: ecn)
+        case .inherit: tos = ECN.encapsulate(tos: packet.trafficClass, inner: packet.trafficClass, by: ecn)
         }
         return .send(OuterHeader(destination: destination, ttl: ttl, tos: tos), innerLength: innerLength)
     }

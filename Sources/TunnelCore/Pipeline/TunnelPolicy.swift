@@ -15,6 +15,7 @@ public struct TunnelPolicy: Sendable {
     public var sourceCheck = SourceCheck.strict
     public var ttl: OuterField = .fixed(64)
     public var tos: OuterField = .inherit
+    public var ecn = ECN.Encapsulation.sit
     /// Ask the underlay not to fragment.
     public var dontFragment = true
     /// The underlay network's own broadcast address, or 0.0.0.0.

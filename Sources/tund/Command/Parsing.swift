@@ -64,6 +64,11 @@ enum Parse {
         return value
     }
 
+    static func ecn(_ text: String) throws -> ECN.Encapsulation {
+        guard let rule = ECN.Encapsulation(rawValue: text) else { throw BadValue("neither 'sit' nor 'rfc6040'") }
+        return rule
+    }
+
     /// `auto` or bytes.
     static func mtu(_ text: String) throws -> MTUChoice {
         if text == "auto" { return .automatic }

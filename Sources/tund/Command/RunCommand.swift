@@ -88,6 +88,13 @@ struct RunCommand: ParsableCommand {
         transform: Parse.tos)
     var tos = OuterField.inherit
 
+    @Option(
+        help: ArgumentHelp(
+            "The outer ECN bits of CE inside: 'sit' sends ECT(0) as the kernel, 'rfc6040' copies. (default: sit)",
+            valueName: "RULE"),
+        transform: Parse.ecn)
+    var ecn = ECN.Encapsulation.sit
+
     @Flag(inversion: .prefixedNo, help: "Send with DF set; else let IPv4 fragment.")
     var pmtudisc = true
 
@@ -195,7 +202,7 @@ struct RunCommand: ParsableCommand {
         return TunnelConfiguration(
             name: name, local: local, remote: remote, domain: domain, relays: unique(relay), isBorderRelay: borderRelay,
             routes: route, localPrefixes: localPrefix, sourceCheck: sourceCheck,
-            hasDefaultRoute: defaultRoute, ttl: ttl, tos: tos,
+            hasDefaultRoute: defaultRoute, ttl: ttl, tos: tos, ecn: ecn,
             discoversPathMTU: pmtudisc, mtu: mtu, mssClamp: mssClamp, device: dev, mark: fwmark, address: address,
             workers: workers.count, offloads: offloads,
             busyPoll: busyPoll)

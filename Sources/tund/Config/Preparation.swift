@@ -95,6 +95,7 @@ struct Preparation {
         policy.sourceCheck = configuration.sourceCheck
         policy.ttl = configuration.ttl
         policy.tos = configuration.tos
+        policy.ecn = configuration.ecn
         policy.broadcast = broadcast ?? .any
         policy.mtu = mtu
         policy.mssClamp =

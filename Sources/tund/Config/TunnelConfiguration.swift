@@ -60,6 +60,7 @@ struct TunnelConfiguration: Equatable, Sendable {
     var hasDefaultRoute = false
     var ttl: OuterField = .fixed(64)
     var tos: OuterField = .inherit
+    var ecn = ECN.Encapsulation.sit
     var discoversPathMTU = true
     var mtu: MTUChoice = .automatic
     var mssClamp: MSSClampChoice = .off

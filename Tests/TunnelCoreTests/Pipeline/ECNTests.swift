@@ -12,13 +12,16 @@ import TunnelCore
         }
     }
 
-    // INET_ECN_encapsulate: the inner codepoint, but CE as ECT(0). Whatever the TOS byte's own two bits say.
-    @Test(arguments: [(0, 0), (1, 1), (2, 2), (3, 2)] as [(UInt8, UInt8)], 0...3 as ClosedRange<UInt8>)
-    func encapsulates(vector: (inner: UInt8, outer: UInt8), configured: UInt8) {
+    // INET_ECN_encapsulate: the inner codepoint, but CE as ECT(0). RFC 6040 figure 3, normal mode: the inner codepoint. Whatever the
+    // TOS byte's own two bits say.
+    @Test(arguments: [(0, 0, 0), (1, 1, 1), (2, 2, 2), (3, 2, 3)] as [(UInt8, UInt8, UInt8)], 0...3 as ClosedRange<UInt8>)
+    func encapsulates(vector: (inner: UInt8, sit: UInt8, rfc6040: UInt8), configured: UInt8) {
         for dscp in stride(from: 0, through: 0xFC, by: 4).map({ UInt8($0) }) {
             for innerDSCP in [0x00, 0xB8, 0xFC] as [UInt8] {
-                let outer = ECN.encapsulate(tos: dscp | configured, inner: innerDSCP | vector.inner)
-                if outer != dscp | vector.outer { Issue.record("\(dscp | configured), \(innerDSCP | vector.inner): \(outer)") }
+                for (rule, expected) in [(ECN.Encapsulation.sit, vector.sit), (.rfc6040, vector.rfc6040)] {
+                    let outer = ECN.encapsulate(tos: dscp | configured, inner: innerDSCP | vector.inner, by: rule)
+                    if outer != dscp | expected { Issue.record("\(dscp | configured), \(innerDSCP | vector.inner): \(outer)") }
+                }
             }
         }
     }
