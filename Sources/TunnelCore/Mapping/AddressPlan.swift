@@ -86,10 +86,7 @@ public struct AddressPlan: Sendable {
             if let delegated = domain.delegatedPrefix(of: local) { own.append(delegated) }
         }
         for route in routes {
-            if Self.isReserved(route.prefix) { throw .reserved(route.prefix) }
-            if !route.endpoint.isUnicastHost { throw .endpointNotUnicast(route.prefix, route.endpoint) }
-            if route.endpoint == local { throw .endpointIsLocal(route.prefix) }
-            if own.contains(route.prefix) { throw .routeIsLocal(route.prefix) }
+            if let error = Self.refusal(of: route.prefix, behind: route.endpoint, local: local, own: own) { throw error }
             entries.append((route.prefix, .endpoint(route.endpoint)))
         }
         for prefix in own {
@@ -110,6 +107,17 @@ public struct AddressPlan: Sendable {
         if own.contains(address) { return .local }
         if domain.contains(address) { return .embedded }
         return table.lookup(address)
+    }
+
+    /// Why a route cannot stand in the plan of a host.
+    /// - Parameter own: its prefixes.
+    public static func refusal(
+        of prefix: IPv6Prefix, behind endpoint: IPv4Address, local: IPv4Address, own: [IPv6Prefix]
+    ) -> AddressPlanError? {
+        if isReserved(prefix) { return .reserved(prefix) }
+        if !endpoint.isUnicastHost { return .endpointNotUnicast(prefix, endpoint) }
+        if endpoint == local { return .endpointIsLocal(prefix) }
+        return own.contains(prefix) ? .routeIsLocal(prefix) : nil
     }
 
     private static var reserved: [(IPv6Prefix, Owner)] {

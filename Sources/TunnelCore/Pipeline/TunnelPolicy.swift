@@ -46,7 +46,7 @@ public struct DomainPeers: Sendable {
     public var isBorderRelay: Bool
     /// RFC 3964 section 5.3.1 refuses private embedded addresses in 6to4; that is right only for a host with a public one.
     public var refusesPrivate: Bool
-    /// Every host that a static route names: each may send, though it may be outside R/m.
+    /// Every host that a route names, in ascending order: each may send, though it may be outside R/m.
     public var endpoints: [IPv4Address]
 
     public init(
@@ -58,23 +58,31 @@ public struct DomainPeers: Sendable {
         self.isBorderRelay = isBorderRelay
         plan = try AddressPlan(domain: domain, local: local, localPrefixes: localPrefixes, routes: routes)
         refusesPrivate = domain == .sixToFour && !local.isPrivateUse
-        endpoints = routes.map(\.endpoint)
+        endpoints = Set(routes.map(\.endpoint)).sorted()
     }
 
     /// Whether the host may send to us at all: in R/m, a relay, or a route's endpoint.
     @inlinable
     func knows(_ host: IPv4Address) -> Bool {
-        domain.contains(host) && !(refusesPrivate && host.isPrivateUse) || Self.holds(relays, host) || Self.holds(endpoints, host)
+        domain.contains(host) && !(refusesPrivate && host.isPrivateUse) || isRelay(host) || isEndpoint(host)
     }
 
     @inlinable
-    func isRelay(_ host: IPv4Address) -> Bool { Self.holds(relays, host) }
-
-    /// By hand, since `contains` goes through iterators that retain.
-    @inlinable
-    static func holds(_ list: [IPv4Address], _ host: IPv4Address) -> Bool {
-        let list = list.span
-        for index in list.indices where list[index] == host { return true }
+    func isRelay(_ host: IPv4Address) -> Bool {
+        // By hand, since `contains` goes through iterators that retain.
+        let relays = relays.span
+        for index in relays.indices where relays[index] == host { return true }
         return false
+    }
+
+    @inlinable
+    func isEndpoint(_ host: IPv4Address) -> Bool {
+        let endpoints = endpoints.span
+        var (low, high) = (0, endpoints.count)
+        while low < high {
+            let middle = (low &+ high) / 2
+            if endpoints[middle] < host { low = middle &+ 1 } else { high = middle }
+        }
+        return low < endpoints.count && endpoints[low] == host
     }
 }

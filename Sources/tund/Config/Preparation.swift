@@ -16,6 +16,9 @@ struct Preparation {
     /// The host's own prefix; nil without a domain.
     var delegatedPrefix: IPv6Prefix? { configuration.domain?.delegatedPrefix(of: local) }
 
+    /// What belongs to this host.
+    var ownPrefixes: [IPv6Prefix] { (delegatedPrefix.map { [$0] } ?? []) + configuration.localPrefixes }
+
     /// Asks the kernel; changes nothing and needs no privilege.
     init(_ configuration: TunnelConfiguration) throws(Failure) {
         self.configuration = configuration
@@ -64,6 +67,14 @@ struct Preparation {
             try KernelTunnel.check(try Netlink().kernelTunnels(), claims, deviceIndex: device)
             try TunnelClaim.check(claims, against: TunnelClaim.standing())
         }
+    }
+
+    /// `policy`, with the next hops of kernel routes: against `--route` with the same prefix they win, as in the kernel.
+    func policy(following nextHops: [StaticRoute]) throws(Failure) -> TunnelPolicy {
+        let replaced = Set(nextHops.map(\.prefix))
+        var configuration = configuration
+        configuration.routes = configuration.routes.filter { !replaced.contains($0.prefix) } + nextHops
+        return try Self.policy(configuration, local: local, broadcast: path.broadcast, mtu: policy.mtu)
     }
 
     static func policy(
@@ -156,6 +167,7 @@ struct Preparation {
             plan.routes.append(domain.prefix)
         }
         plan.routes += configuration.routes.map(\.prefix)
+        plan.takesNextHops = configuration.remote == nil
         if configuration.hasDefaultRoute { plan.routes.append(IPv6Prefix(masking: .unspecified, length: 0)) }
         // The domain may be one of them.
         plan.routes = plan.routes.enumerated().filter { plan.routes.firstIndex(of: $0.element) == $0.offset }.map(\.element)

@@ -32,10 +32,13 @@ struct Daemon {
         let claims = try Failure.wrap { () throws(ControlError) in try TunnelClaim.Held(preparation.claims) }
         defer { withExtendedLifetime(claims) {} }
         let opened = try open(preparation, rings)
-        try Failure.wrap { () throws(ControlError) in
+        let follower = try Failure.wrap { () throws(ControlError) in
             let netlink = try Netlink()
-            try TunLink.bringUp(opened.name, preparation.link, over: netlink)
+            let link = try TunLink.bringUp(opened.name, preparation.link, over: netlink)
             try Privileges.dropAll()
+            return try Follower(link, preparation, log: log) { policy in
+                for thread in opened.threads { thread.adopt(policy) }
+            }
         }
         do {
             for thread in opened.threads { try thread.start() }
@@ -43,7 +46,7 @@ struct Daemon {
             throw Failure(explain(error))
         }
         log.info("\(opened.name) is ready")
-        let outcome = listen(opened, signals)
+        let outcome = listen(opened, signals, follower)
         opened.keepOverflows()
         for thread in opened.threads { thread.stop() }
         for thread in opened.threads { _ = thread.join() }
@@ -183,7 +186,7 @@ struct Daemon {
     // MARK: Running
 
     /// Returns when it is time to stop: nil for a signal, else what went wrong.
-    private func listen(_ opened: Opened, _ signals: borrowing SignalDescriptor) -> String? {
+    private func listen(_ opened: Opened, _ signals: borrowing SignalDescriptor, _ follower: Follower) -> String? {
         var errorLog = ErrorLog()
         var lastReport = Clock.seconds
         // For error queues no events are asked for: POLLERR comes unasked.
@@ -191,10 +194,12 @@ struct Daemon {
         var polled =
             [pollfd(fd: signals.rawValue, events: Int16(POLLIN), revents: 0)]
             + [pollfd(fd: opened.finished.rawDescriptor, events: Int16(POLLIN), revents: 0)]
+            + [pollfd(fd: follower.descriptor, events: Int16(POLLIN), revents: 0)]
             + watched.map { pollfd(fd: $0, events: 0, revents: 0) }
         while true {
-            _ = unsafe poll(&polled, nfds_t(polled.count), 1000)
-            for entry in polled.dropFirst(2) where entry.revents != 0 {
+            _ = unsafe poll(&polled, nfds_t(polled.count), Int32(follower.patience(atMost: 1000)))
+            follower.act()
+            for entry in polled.dropFirst(3) where entry.revents != 0 {
                 for error in QueuedError.take(from: entry.fd) {
                     if case .icmp(let type, let code) = error.origin {
                         opened.icmp[ICMPKind(type: type, code: code), default: 0] += 1

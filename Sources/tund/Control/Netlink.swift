@@ -31,10 +31,13 @@ struct Netlink: ~Copyable {
         unsafe refusal.initialize(to: nil)
         unsafe nl_socket_modify_err_cb(socket, NL_CB_CUSTOM, keepRefusal, refusal)
         // Kernels before 4.12 know neither option: reasons are shorter then.
-        var on: Int32 = 1
-        for option in [NETLINK_CAP_ACK, NETLINK_EXT_ACK] {
-            _ = unsafe setsockopt(nl_socket_get_fd(socket), SOL_NETLINK, option, &on, socklen_t(MemoryLayout<Int32>.size))
-        }
+        for option in [NETLINK_CAP_ACK, NETLINK_EXT_ACK] { setOption(option, to: 1) }
+    }
+
+    /// Kernels that do not know the option go without.
+    func setOption(_ option: Int32, to value: Int32) {
+        var value = value
+        _ = unsafe setsockopt(nl_socket_get_fd(socket), SOL_NETLINK, option, &value, socklen_t(MemoryLayout<Int32>.size))
     }
 
     deinit {

@@ -141,19 +141,7 @@ extension Netlink {
                 unsafe nla_put_u32(message, Int32(RTA_DST.rawValue), destination.rawValue.bigEndian)
                 if let device { unsafe nla_put_u32(message, Int32(RTA_OIF.rawValue), UInt32(device)) }
                 if mark != 0 { unsafe nla_put_u32(message, Int32(RTA_MARK.rawValue), mark) }
-                guard let ours = unsafe nl_socket_get_cb(socket), let callbacks = unsafe nl_cb_clone(ours) else {
-                    return -NLE_NOMEM
-                }
-                defer {
-                    unsafe nl_cb_put(callbacks)
-                    unsafe nl_cb_put(ours)
-                }
-                let sent = unsafe nl_send_auto(socket, message)
-                if sent < 0 { return sent }
-                let received = unsafe withUnsafeMutablePointer(to: &result) { route in
-                    unsafe nl_cb_set(callbacks, NL_CB_VALID, NL_CB_CUSTOM, keepRoute, route)
-                    return unsafe nl_recvmsgs(socket, callbacks)
-                }
+                let received = unsafe withUnsafeMutablePointer(to: &result) { unsafe ask(message, keepRoute, $0) }
                 return received < 0 ? received : unsafe nl_wait_for_ack(socket)
             }
         } catch {
@@ -171,6 +159,82 @@ extension Netlink {
             source: unsafe IPv4Address(of: rtnl_route_get_pref_src(route)),
             mtu: hasMTU ? Int(mtu) : nil,
             type: Route4.Kind(unsafe rtnl_route_get_type(route)))
+    }
+
+    /// Sends a request and hands each answer to `take`, with its argument.
+    private func ask(
+        _ message: OpaquePointer, _ take: nl_recvmsg_msg_cb_t, _ argument: UnsafeMutableRawPointer
+    ) -> Int32 {
+        guard let ours = unsafe nl_socket_get_cb(socket), let callbacks = unsafe nl_cb_clone(ours) else { return -NLE_NOMEM }
+        defer {
+            unsafe nl_cb_put(callbacks)
+            unsafe nl_cb_put(ours)
+        }
+        unsafe nl_cb_set(callbacks, NL_CB_VALID, NL_CB_CUSTOM, take, argument)
+        let sent = unsafe nl_send_auto(socket, message)
+        return sent < 0 ? sent : unsafe nl_recvmsgs(socket, callbacks)
+    }
+
+    /// The unicast routes over an interface, of every table, in the kernel's order. Routes that hold for some sources only
+    /// are left out.
+    func ipv6Routes(over interface: Int32) throws(ControlError) -> [Route6] {
+        let attempt = "list the IPv6 routes"
+        guard let message = unsafe nlmsg_alloc_simple(Int32(RTM_GETROUTE), NLM_F_DUMP) else {
+            throw ControlError(attempt, code: ENOMEM)
+        }
+        defer { unsafe nlmsg_free(message) }
+        var header = rtmsg()
+        header.rtm_family = UInt8(AF_INET6)
+        unsafe nlmsg_append(message, &header, MemoryLayout<rtmsg>.size, Int32(NLMSG_ALIGNTO))
+        unsafe nla_put_u32(message, Int32(RTA_OIF.rawValue), UInt32(interface))
+        // So asked, kernels since 4.20 send only what is over the interface. Not for good: libnl's own requests are not strict.
+        setOption(NETLINK_GET_STRICT_CHK, to: 1)
+        defer { setOption(NETLINK_GET_STRICT_CHK, to: 0) }
+
+        let dump = RouteDump(interface: interface)
+        try exchange(attempt) {
+            let result = unsafe ask(message, keepRoutes, Unmanaged.passUnretained(dump).toOpaque())
+            // Something changed meanwhile: whoever needs to know hears of that, too.
+            return result == -NLE_DUMP_INTR ? 0 : result
+        }
+        return dump.routes
+    }
+}
+
+private let keepRoutes: nl_recvmsg_msg_cb_t = { message, argument in
+    unsafe Unmanaged<RouteDump>.fromOpaque(argument!).takeUnretainedValue().add(nlmsg_hdr(message))
+    return Int32(NL_OK.rawValue)
+}
+
+/// Collects a dump's routes.
+private final class RouteDump {
+    let interface: Int32
+    var routes: [Route6] = []
+
+    init(interface: Int32) { self.interface = interface }
+
+    func add(_ message: UnsafeMutablePointer<nlmsghdr>?) {
+        var parsed: OpaquePointer?
+        guard unsafe rtnl_route_parse(message, &parsed) >= 0, let route = unsafe parsed else { return }
+        defer { unsafe rtnl_route_put(route) }
+        guard unsafe rtnl_route_get_family(route) == AF_INET6, unsafe Int(rtnl_route_get_type(route)) == RTN_UNICAST,
+            unsafe rtnl_route_get_flags(route) & UInt32(RTM_F_CLONED) == 0,
+            let prefix = unsafe IPv6Prefix(of: rtnl_route_get_dst(route)),
+            unsafe rtnl_route_get_src(route) == nil || nl_addr_get_prefixlen(rtnl_route_get_src(route)) == 0
+        else { return }
+        var gateways: [IPv6Address?] = []
+        for index in 0..<(unsafe rtnl_route_get_nnexthops(route)) {
+            guard let nexthop = unsafe rtnl_route_nexthop_n(route, index),
+                unsafe rtnl_route_nh_get_ifindex(nexthop) == interface
+            else { continue }
+            gateways.append(unsafe IPv6Address(of: rtnl_route_nh_get_gateway(nexthop)))
+        }
+        if gateways.isEmpty { return }
+        routes.append(
+            Route6(
+                prefix: prefix, isInMainTable: unsafe rtnl_route_get_table(route) == UInt32(RT_TABLE_MAIN.rawValue),
+                metric: unsafe rtnl_route_get_priority(route),
+                gateways: gateways))
     }
 }
 
@@ -220,6 +284,33 @@ extension IPv4Address {
             let bytes = unsafe nl_addr_get_binary_addr(address)
         else { return nil }
         self.init(rawValue: UInt32(bigEndian: unsafe bytes.loadUnaligned(as: UInt32.self)))
+    }
+}
+
+extension IPv6Address {
+    /// nil for a null pointer and for other families.
+    fileprivate init?(of address: OpaquePointer?) {
+        guard let address = unsafe address, unsafe nl_addr_get_len(address) == 16,
+            let bytes = unsafe nl_addr_get_binary_addr(address)
+        else { return nil }
+        self.init(
+            high: UInt64(bigEndian: unsafe bytes.loadUnaligned(as: UInt64.self)),
+            low: UInt64(bigEndian: unsafe bytes.loadUnaligned(fromByteOffset: 8, as: UInt64.self)))
+    }
+}
+
+extension IPv6Prefix {
+    /// A default route's destination is there, with no bytes and no length.
+    fileprivate init?(of address: OpaquePointer?) {
+        guard let address = unsafe address else { return nil }
+        let length = unsafe Int(nl_addr_get_prefixlen(address))
+        if length == 0 {
+            self.init(masking: .unspecified, length: 0)
+        } else if let address = unsafe IPv6Address(of: address) {
+            self.init(masking: address, length: length)
+        } else {
+            return nil
+        }
     }
 }
 

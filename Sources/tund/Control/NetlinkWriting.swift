@@ -62,15 +62,18 @@ extension Netlink {
     }
 
     /// Routes a prefix to an interface, in the main table with the default metric (1024).
-    /// - Throws: EEXIST if the prefix has a route with that metric: whose it is, is not known here, so it stays.
-    func addRoute(to prefix: IPv6Prefix, over link: LinkInfo, remedy: (Int32) -> String?) throws(ControlError) {
+    /// - Parameter besideOthers: the prefix may have routes of that metric over other interfaces.
+    /// - Throws: EEXIST if it has one: whose it is, is not known here, so it stays.
+    func addRoute(
+        to prefix: IPv6Prefix, over link: LinkInfo, besideOthers: Bool = false, remedy: (Int32) -> String?
+    ) throws(ControlError) {
         let attempt = "add the route \(prefix) dev \(link.name)"
         let route = try unsafe makeRoute(to: prefix, attempt)
         defer { unsafe rtnl_route_put(route) }
         guard let nexthop = unsafe rtnl_route_nh_alloc() else { throw ControlError(attempt, code: ENOMEM) }
         unsafe rtnl_route_nh_set_ifindex(nexthop, link.index)
         unsafe rtnl_route_add_nexthop(route, nexthop)  // the route owns it from here on
-        try exchange(attempt, remedy: remedy) { unsafe rtnl_route_add(socket, route, NLM_F_EXCL) }
+        try exchange(attempt, remedy: remedy) { unsafe rtnl_route_add(socket, route, besideOthers ? NLM_F_APPEND : NLM_F_EXCL) }
     }
 
     /// Makes a nexthop object (linux/nexthop.h) of an interface that is up. The kernel removes it, and the routes over it,

@@ -29,9 +29,11 @@ struct SignalDescriptor: ~Copyable {
 
 enum Clock {
     /// Whole seconds of the monotonic clock.
-    static var seconds: Int {
+    static var seconds: Int { milliseconds / 1000 }
+
+    static var milliseconds: Int {
         var now = timespec()
         unsafe clock_gettime(CLOCK_MONOTONIC, &now)
-        return now.tv_sec
+        return now.tv_sec * 1000 + now.tv_nsec / 1_000_000
     }
 }

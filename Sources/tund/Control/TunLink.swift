@@ -20,6 +20,8 @@ struct TunLinkPlan: Equatable, Sendable {
     var addresses: [Address] = []
     /// Routes over the interface.
     var routes: [IPv6Prefix] = []
+    /// The kernel takes gateways of the form `::a.b.c.d`, since ::/96 is on the link.
+    var takesNextHops = false
     /// Prefixes that are this host's: what no more specific route takes is answered with "unreachable" and does not enter
     /// the tunnel.
     var unreachable: [IPv6Prefix] = []
@@ -27,6 +29,8 @@ struct TunLinkPlan: Equatable, Sendable {
     /// The id of the nexthop object that ties the unreachable routes to the interface: "tund" in ASCII. The next free one is
     /// taken where it is in use.
     static let nexthopID: UInt32 = 0x7475_6E64
+
+    static let nextHops = IPv6Prefix(masking: .unspecified, length: 96)
 
     /// What `TunLink.bringUp` does, in the same order, in the language of ip(8).
     func commands(device: String) -> [String] {
@@ -36,6 +40,7 @@ struct TunLinkPlan: Equatable, Sendable {
         var commands = ["ip link set \(device) addrgenmode none", link, "ip link set \(device) up"]
         commands += addresses.map { "ip -6 address add \($0) dev \(device) nodad" }
         commands += routes.map { "ip -6 route add \($0) dev \(device)" }
+        if takesNextHops { commands.append("ip -6 route append \(Self.nextHops) dev \(device)") }
         if !unreachable.isEmpty {
             commands.append("ip -6 nexthop add id \(Self.nexthopID) dev \(device)")
             commands += unreachable.map {
@@ -51,10 +56,11 @@ enum TunLink {
     /// Carries a plan out. Everything it sets goes with the interface, however the process ends: there is nothing to undo.
     ///
     /// A queue has to be attached: without one the interface has no carrier, and takes no nexthop object.
+    /// - Returns: the interface.
     /// - Throws: at the first step that fails; the steps before it stay.
     static func bringUp(
         _ name: String, _ plan: TunLinkPlan, over netlink: borrowing Netlink
-    ) throws(ControlError) {
+    ) throws(ControlError) -> LinkInfo {
         guard let link = try netlink.link(named: name) else {
             throw ControlError("set up \(name)", reason: "there is no such interface")
         }
@@ -87,8 +93,12 @@ enum TunLink {
                 }
             }
         }
+        if plan.takesNextHops {
+            try netlink.addRoute(to: TunLinkPlan.nextHops, over: link, besideOthers: true) { $0 == EACCES ? disabled : nil }
+        }
         try addUnreachable(plan, link, disabled: disabled, over: netlink)
         for entry in plan.addresses { waitUntilAtWork(entry.address, on: link) }
+        return link
     }
 
     private static func addUnreachable(
