@@ -10,10 +10,15 @@ public struct Counters: Sendable {
     public var mergedPackets: UInt64 = 0
     /// Made ones that the TUN refused; they went again one by one.
     public var refusedMerges: UInt64 = 0
-    @usableFromInline var drops = InlineArray<32, UInt64>(repeating: 0)
+    /// ICMPv6 errors sent inward, and those that the limit held back.
+    public var packetTooBigs: UInt64 = 0
+    public var unreachables: UInt64 = 0
+    public var timeExceededs: UInt64 = 0
+    public var heldBackErrors: UInt64 = 0
+    @usableFromInline var drops = InlineArray<48, UInt64>(repeating: 0)
 
     public init() {
-        precondition(DropReason.count <= 32)
+        precondition(DropReason.count <= 48)
     }
 
     @inlinable
@@ -23,7 +28,7 @@ public struct Counters: Sendable {
     public subscript(reason: DropReason) -> UInt64 { drops[Int(reason.rawValue)] }
 
     /// Every number in a fixed order, for publishing and adding up: the totals, then the drops by raw value.
-    @inlinable public static var fieldCount: Int { 7 + DropReason.count }
+    @inlinable public static var fieldCount: Int { 11 + DropReason.count }
     @inlinable
     public subscript(field index: Int) -> UInt64 {
         get {
@@ -35,7 +40,11 @@ public struct Counters: Sendable {
             case 4: splitPackets
             case 5: mergedPackets
             case 6: refusedMerges
-            default: drops[index - 7]
+            case 7: packetTooBigs
+            case 8: unreachables
+            case 9: timeExceededs
+            case 10: heldBackErrors
+            default: drops[index - 11]
             }
         }
         set {
@@ -47,7 +56,11 @@ public struct Counters: Sendable {
             case 4: splitPackets = newValue
             case 5: mergedPackets = newValue
             case 6: refusedMerges = newValue
-            default: drops[index - 7] = newValue
+            case 7: packetTooBigs = newValue
+            case 8: unreachables = newValue
+            case 9: timeExceededs = newValue
+            case 10: heldBackErrors = newValue
+            default: drops[index - 11] = newValue
             }
         }
     }

@@ -1,5 +1,5 @@
 /// Why a packet went no further. One table: the counters, the command line's names, the log and the tests all come from it.
-/// Nothing is ever sent back for a dropped packet (RFC 4213 section 3.6; a reply would make the host a reflector).
+/// Nothing is ever sent back for a packet from the underlay (RFC 4213 section 3.6; a reply would make the host a reflector).
 public enum DropReason: UInt8, CaseIterable, Sendable {
     // Uplink, in the order of the checks.
     case uplinkShort
@@ -16,6 +16,8 @@ public enum DropReason: UInt8, CaseIterable, Sendable {
     case uplinkMartianDestination
     case uplinkPrivateDestination
     case uplinkHopLimitZero
+    case uplinkTooBig
+    case uplinkNarrowPath
     // Downlink, in the order of the checks.
     case downlinkShort
     case downlinkOuterHeader
@@ -55,6 +57,8 @@ public enum DropReason: UInt8, CaseIterable, Sendable {
         case .uplinkPrivateDestination:
             ("uplink.private-destination", "a private IPv4 address embedded in 6to4, seen from a public one")
         case .uplinkHopLimitZero: ("uplink.hop-limit-zero", "no TTL to inherit")
+        case .uplinkTooBig: ("uplink.too-big", "longer than the path takes: its source gets Packet Too Big")
+        case .uplinkNarrowPath: ("uplink.narrow-path", "the path takes less than the least IPv4 packets")
         case .downlinkShort: ("downlink.short", "shorter than an IPv6 header")
         case .downlinkOuterHeader: ("downlink.outer-header", "bad IPv4 header")
         case .downlinkOuterDestination: ("downlink.outer-destination", "not sent to this tunnel's address")

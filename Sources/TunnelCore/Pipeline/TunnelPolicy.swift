@@ -23,6 +23,8 @@ public struct TunnelPolicy: Sendable {
     /// The TUN's MTU: what is longer on the downlink was merged, or reassembled, on its way.
     public var mtu = 1480
     public var mssClamp = MSSClamp.off
+    /// Whom ICMPv6 errors come from: an address of this end of the tunnel.
+    public var errorSource: IPv6Address
 
     public enum Peers: Sendable {
         /// Point to point: one peer, and whatever inner addresses it likes.
@@ -33,6 +35,10 @@ public struct TunnelPolicy: Sendable {
     public init(local: IPv4Address, peers: Peers) {
         self.local = local
         self.peers = peers
+        errorSource = .linkLocal(embedding: local)
+        if case .domain(let peers) = peers, let delegated = peers.domain.delegatedPrefix(of: local) {
+            errorSource = IPv6Address(high: delegated.address.high, low: 1)
+        }
     }
 }
 

@@ -51,6 +51,8 @@ public struct IPv6View: ~Escapable {
 /// An IPv6 header as values.
 public struct IPv6Header: Equatable, Sendable {
     public static let length = 40
+    /// Every link carries packets of this length (section 5).
+    public static let leastMTU = 1280
 
     public var trafficClass: UInt8 = 0
     /// 20 bits.
@@ -78,16 +80,16 @@ public struct IPv6Header: Equatable, Sendable {
         destination = view.destination
     }
 
-    /// Writes all 40 bytes to the start of `bytes`, which must hold them.
+    /// Writes all 40 bytes at `offset`; `bytes` must hold them.
     @_lifetime(bytes: copy bytes)
-    public func emit(into bytes: inout MutableRawSpan) {
-        precondition(bytes.byteCount >= Self.length)
-        bytes.put(big: 6 << 28 | UInt32(trafficClass) << 20 | flowLabel & 0xF_FFFF, at: 0)
-        bytes.put(big: payloadLength, at: 4)
-        bytes.put(nextHeader, at: 6)
-        bytes.put(hopLimit, at: 7)
-        bytes.put(source, at: 8)
-        bytes.put(destination, at: 24)
+    public func emit(into bytes: inout MutableRawSpan, at offset: Int = 0) {
+        precondition(offset >= 0 && bytes.byteCount - offset >= Self.length)
+        bytes.put(big: 6 << 28 | UInt32(trafficClass) << 20 | flowLabel & 0xF_FFFF, at: offset)
+        bytes.put(big: payloadLength, at: offset + 4)
+        bytes.put(nextHeader, at: offset + 6)
+        bytes.put(hopLimit, at: offset + 7)
+        bytes.put(source, at: offset + 8)
+        bytes.put(destination, at: offset + 24)
     }
 
     /// Replaces the traffic class of a header that is already written at `offset`.

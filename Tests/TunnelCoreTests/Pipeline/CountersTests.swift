@@ -4,7 +4,7 @@ import TunnelCore
 @Suite struct CountersTests {
     @Test func beginAtZero() {
         let counters = Counters()
-        #expect(Counters.fieldCount == 7 + DropReason.allCases.count)
+        #expect(Counters.fieldCount == 11 + DropReason.allCases.count)
         for field in 0..<Counters.fieldCount { #expect(counters[field: field] == 0) }
     }
 
@@ -14,7 +14,7 @@ import TunnelCore
         counters.count(reason)
         counters.count(reason)
         for other in DropReason.allCases { #expect(counters[other] == (other == reason ? 2 : 0)) }
-        for field in 0..<Counters.fieldCount { #expect(counters[field: field] == (field == 7 + Int(reason.rawValue) ? 2 : 0)) }
+        for field in 0..<Counters.fieldCount { #expect(counters[field: field] == (field == 11 + Int(reason.rawValue) ? 2 : 0)) }
     }
 
     @Test func fieldsAreTheTotalsThenTheDrops() {
@@ -23,7 +23,9 @@ import TunnelCore
         #expect(counters.uplinkPackets == 100 && counters.uplinkBytes == 101)
         #expect(counters.downlinkPackets == 102 && counters.downlinkBytes == 103)
         #expect(counters.splitPackets == 104 && counters.mergedPackets == 105 && counters.refusedMerges == 106)
-        for reason in DropReason.allCases { #expect(counters[reason] == 107 + UInt64(reason.rawValue)) }
+        #expect(counters.packetTooBigs == 107 && counters.unreachables == 108)
+        #expect(counters.timeExceededs == 109 && counters.heldBackErrors == 110)
+        for reason in DropReason.allCases { #expect(counters[reason] == 111 + UInt64(reason.rawValue)) }
         for field in 0..<Counters.fieldCount { #expect(counters[field: field] == UInt64(100 + field)) }
     }
 }

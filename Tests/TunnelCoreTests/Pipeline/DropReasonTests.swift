@@ -7,6 +7,7 @@ import TunnelCore
         "uplink.short", "uplink.not-ipv6", "uplink.truncated", "uplink.oversized", "uplink.offload", "uplink.nested-tunnel",
         "uplink.multicast-destination", "uplink.link-local-destination", "uplink.foreign-source", "uplink.local-destination",
         "uplink.no-route", "uplink.martian-destination", "uplink.private-destination", "uplink.hop-limit-zero",
+        "uplink.too-big", "uplink.narrow-path",
         "downlink.short", "downlink.outer-header", "downlink.outer-destination", "downlink.not-ipv6", "downlink.truncated",
         "downlink.nested-tunnel", "downlink.outer-source-martian", "downlink.outer-source-unknown",
         "downlink.inner-source-invalid",
