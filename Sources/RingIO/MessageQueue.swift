@@ -91,7 +91,4 @@ struct MessageQueue: ~Copyable, @unchecked Sendable {
         let entry = unsafe entries[frame]
         return unsafe UnsafeMutableBufferPointer(start: vectors + Int(entry.firstVector), count: Int(entry.vectorCount))
     }
-    func byteCount(of frame: Int) -> Int {
-        unsafe vectors(of: frame).reduce(0) { unsafe $0 + $1.iov_len }
-    }
 }

@@ -6,10 +6,25 @@ public protocol PacketSink: ~Copyable {
     mutating func fromUnderlay(offset: Int, length: Int)
     /// A frame of the batch under way has left for the underlay. Frames are numbered from 0 as they were queued.
     mutating func sent(frame: Int)
+    /// The underlay did not take a frame of that batch.
+    /// - Parameters:
+    ///   - code: why; EMSGSIZE for one that must not be fragmented and is longer than its path takes.
+    ///   - pathMTU: with EMSGSIZE, what the path takes; 0 where the kernel did not say.
+    mutating func unsent(frame: Int, code: Int32, pathMTU: Int, memory: inout PacketMemory) -> Remedy
     /// A frame was taken by the TUN.
     mutating func delivered(frame: Int)
     /// The TUN refused a frame. If the sink answers true, the frame's slots stay as they are until it calls `forget`.
     mutating func refused(frame: Int, code: Int32) -> Bool
+}
+
+/// What is to be done about a frame that could not be sent.
+public enum Remedy: Hashable, Sendable {
+    /// It is lost.
+    case none
+    /// IPv4 may fragment it.
+    case fragment
+    /// It is lost, and this packet goes to the TUN, virtio-net header first.
+    case reply(offset: Int, length: Int)
 }
 
 /// How a turn of the loop ended.
@@ -49,6 +64,8 @@ public protocol PacketEngine: ~Copyable {
     mutating func addDeliverySlice(offset: Int, length: Int)
     /// Queues that frame, virtio-net header first.
     mutating func deliver()
+    /// Hands one packet to the TUN at once, past the batch: for what is rare.
+    mutating func reply(offset: Int, length: Int)
     /// Ends a frame that the sink kept when it was refused.
     mutating func forget(frame: Int)
     /// The packet at this offset is finished with; its slot may be filled again.

@@ -66,9 +66,27 @@ public struct TunDevice: ~Copyable, Sendable {
         return (false, false)
     }
 
+    /// The same queue, for a thread that now and then has a packet for it.
+    public func writer() throws(SystemError) -> TunWriter {
+        TunWriter(Descriptor(try check("dup", fcntl(descriptor.rawValue, F_DUPFD_CLOEXEC, 0))))
+    }
+
     /// Whether the device still exists: a descriptor outlives it.
     public static func exists(behind descriptor: Int32) -> Bool {
         var request = tund_ifreq()
         return unsafe tund_ioctl(descriptor, tund_TUNGETIFF, &request) == 0
+    }
+}
+
+/// Hands single packets to a TUN.
+public struct TunWriter: ~Copyable, Sendable {
+    private let descriptor: Descriptor
+
+    fileprivate init(_ descriptor: consuming Descriptor) { self.descriptor = descriptor }
+
+    /// Writes a packet, virtio-net header first; a TUN that is down loses it.
+    public func write(offset: Int, length: Int, of memory: borrowing PacketMemory) {
+        precondition(offset >= 0 && length >= 0 && offset + length <= memory.byteCount)
+        _ = unsafe Glibc.write(descriptor.rawValue, memory.base + offset, length)
     }
 }

@@ -67,9 +67,6 @@ public struct UringEngine<Link: Underlay & ~Copyable>: PacketEngine, ~Copyable, 
     private static var bulk: Int { 16 << 10 }
     /// How long a source that fails is left alone.
     private static var retryNanoseconds: Int64 { 50_000_000 }
-    /// An IPv6 packet of this length must pass (RFC 8200 section 5): where the path is narrower, IPv4 fragments it, as sit does
-    /// by clearing DF. A longer one is fragmented, too, since nobody would tell its sender; but it is counted.
-    private static var leastMTU: Int { 1280 }
 
     // The kernel may write to memory and buffer rings until the ring is closed, so it comes first in tearing down: properties
     // are destroyed in the order of declaration.
@@ -99,6 +96,8 @@ public struct UringEngine<Link: Underlay & ~Copyable>: PacketEngine, ~Copyable, 
     private var arrivals = 0
     private var broughtBulk = false
     private var burstIsDry = true
+    /// Of the last error that the sender's queue held.
+    private var narrowPath: (destination: UInt32, mtu: Int) = (0, 0)
 
     /// - Parameters:
     ///   - reserved: its ring is taken; it serves one engine.
@@ -234,17 +233,47 @@ public struct UringEngine<Link: Underlay & ~Copyable>: PacketEngine, ~Copyable, 
         let isFirstTry = completion.userData >> 32 == Request.send.rawValue
         if completion.result >= 0 {
             sink.sent(frame: frame)
-        } else if completion.result == -EMSGSIZE, isFirstTry {
-            if sends.byteCount(of: frame) > Self.leastMTU { errors.count(.underlaySend, code: EMSGSIZE) }
-            let entry = unsafe ring.next()
-            unsafe io_uring_prep_sendmsg(entry, File.fragmentingSender, sends.message(of: frame), 0)
-            unsafe finish(entry, .resend, frame)
+        } else if sendFailed(frame, -completion.result, isFirstTry: isFirstTry, &sink) {
             return
-        } else {
-            errors.count(.underlaySend, code: -completion.result)
         }
         unsafe releaseSlots(of: sends.vectors(of: frame))
         sends.complete()
+    }
+
+    /// - Returns: whether the frame is on its way again.
+    private mutating func sendFailed(
+        _ frame: Int, _ code: Int32, isFirstTry: Bool, _ sink: inout some PacketSink & ~Copyable
+    ) -> Bool {
+        let isTooLong = code == EMSGSIZE && isFirstTry
+        let pathMTU = isTooLong ? self.pathMTU(to: UInt32(bigEndian: unsafe sends.name(of: frame).pointee.sin_addr.s_addr)) : 0
+        if !isTooLong { errors.count(.underlaySend, code: code) }
+        switch sink.unsent(frame: frame, code: code, pathMTU: pathMTU, memory: &memory) {
+        case .none: break
+        case .reply(let offset, let length): reply(offset: offset, length: length)
+        case .fragment:
+            if !isFirstTry { break }
+            let entry = unsafe ring.next()
+            unsafe io_uring_prep_sendmsg(entry, File.fragmentingSender, sends.message(of: frame), 0)
+            unsafe finish(entry, .resend, frame)
+            return true
+        }
+        return false
+    }
+
+    /// With EMSGSIZE the kernel leaves a note of the path MTU in the sender's error queue. There is one for each failed send, in
+    /// their order, so the next one is this send's; where the queue had no room for all, the last one may serve.
+    private mutating func pathMTU(to destination: UInt32) -> Int {
+        while let error = QueuedError.next(of: underlay.sender) {
+            if error.code != EMSGSIZE { continue }
+            narrowPath = (error.destination, Int(error.info))
+            if error.destination == destination { break }
+        }
+        return narrowPath.destination == destination ? narrowPath.mtu : 0
+    }
+
+    public mutating func reply(offset: Int, length: Int) {
+        precondition(offset >= 0 && length >= 0 && offset + length <= memory.byteCount)
+        if unsafe write(tun.descriptor.rawValue, memory.base + offset, length) < 0 { errors.count(.tunWrite, code: errno) }
     }
 
     /// A device whose last route to us is closed answers EBADFD, and EFAULT to a read that was waiting: the kernel has no

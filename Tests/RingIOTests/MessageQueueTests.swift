@@ -16,7 +16,6 @@ import Testing
         for (frame, slices) in lengths.enumerated() {
             #expect(unsafe queue.vectors(of: frame).map { unsafe $0.iov_len } == slices)
             #expect(unsafe queue.message(of: frame).pointee.msg_iovlen == slices.count)
-            #expect(queue.byteCount(of: frame) == slices.reduce(0, +))
         }
         // Only after the last completion the room is used again.
         queue.complete()
@@ -26,6 +25,6 @@ import Testing
         #expect(queue.count == 0 && queue.inFlight == 0)
         unsafe queue.addSlice(memory.base, length: 70)
         #expect(queue.endFrame() == 0)
-        #expect(queue.byteCount(of: 0) == 70)
+        #expect(unsafe queue.vectors(of: 0).map { unsafe $0.iov_len } == [70])
     }
 }

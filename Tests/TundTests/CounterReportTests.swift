@@ -10,6 +10,8 @@ import TunnelCore
         first.uplinkPackets = 2
         first.uplinkBytes = 200
         first.count(.downlinkECN)
+        first.packetTooBigs = 3
+        first.heldBackErrors = 1
         var second = Counters()
         second.uplinkPackets = 1
         second.downlinkBytes = 7
@@ -21,6 +23,8 @@ import TunnelCore
                 "counter uplink.bytes 200",
                 "counter downlink.packets 0",
                 "counter downlink.bytes 7",
+                "counter answer.too-big 3",
+                "counter answer.held-back 1",
                 "drop downlink.ecn 2 # congestion was marked on a packet that cannot carry the mark (RFC 6040)",
                 "error icmp.3/2 4 # ICMP protocol unreachable: nobody takes protocol 41 there",
             ])

@@ -38,6 +38,8 @@ struct FakeEngine: PacketEngine, ~Copyable {
     var writesKeepOrder = true
     /// One of so many sends fails; 0: none.
     var failingSends: UInt64 = 0
+    /// What the underlay answers to a packet: nil, or an errno and the path MTU.
+    var path: (_ bytes: [UInt8]) -> (code: Int32, mtu: Int)? = { _ in nil }
 
     /// What the worker is told in a turn. When there is nothing left to do, it is to stop.
     let mailbox: Mailbox
@@ -47,6 +49,11 @@ struct FakeEngine: PacketEngine, ~Copyable {
     var sent: [(destination: UInt32, bytes: [UInt8])] = []
     var accepted: [[UInt8]] = []
     var refused: [[UInt8]] = []
+    /// Packets that went as IPv4 fragments, and those that never went.
+    var fragmented: [[UInt8]] = []
+    var unsent: [[UInt8]] = []
+    /// What was handed to the TUN past the batches.
+    var replies: [[UInt8]] = []
     var breaches: [String] = []
     var turns = 0
     var isIdle: Bool { tunInput.isEmpty && underlayInput.isEmpty && canSend && canDeliver }
@@ -81,9 +88,21 @@ struct FakeEngine: PacketEngine, ~Copyable {
         turns += 1
         if !kept.isEmpty { breaches.append("turn \(turns): refused frames \(kept) were not taken back") }
         for number in pick(.send) {
-            let isDone = failingSends == 0 || random.next() % failingSends != 0
+            let isLost = failingSends != 0 && random.next() % failingSends == 0
+            let bytes = queues[0].frames[number].bytes
             check(queues[0].frames[number], "send \(number)")
-            if isDone { sink.sent(frame: number) }
+            if let (code, mtu) = isLost ? (5, 0) : path(bytes) {
+                switch sink.unsent(frame: number, code: code, pathMTU: mtu, memory: &memory) {
+                case .none: unsent.append(bytes)
+                case .fragment: fragmented.append(bytes)
+                case .reply(let offset, let length):
+                    unsent.append(bytes)
+                    reply(offset: offset, length: length)
+                }
+                check(queues[0].frames[number], "failed send \(number)")
+            } else {
+                sink.sent(frame: number)
+            }
             complete(.send, number)
         }
         for number in pick(.write) {
@@ -234,6 +253,13 @@ struct FakeEngine: PacketEngine, ~Copyable {
     mutating func deliver() {
         let queue = end(.write)
         if queue.turn != turns && kept.isEmpty { breaches.append("turn \(turns): delivered while another batch is under way") }
+    }
+
+    mutating func reply(offset: Int, length: Int) {
+        if offset < memory.scratch.lowerBound || offset + length > memory.scratch.upperBound {
+            breaches.append("turn \(turns): a reply from \(offset), where packets lie")
+        }
+        replies.append(gather([offset..<offset + length]))
     }
 
     mutating func forget(frame: Int) {

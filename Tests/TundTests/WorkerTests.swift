@@ -11,12 +11,13 @@ import TunnelCore
 
     static func worker(
         slots: Int = 16, sendFrames: Int = 256, scratch: Int = 1 << 15, seed: UInt64 = 1, merges: Bool = true,
-        _ prepare: (inout FakeEngine) -> Void
+        softErrors: SoftErrors? = nil, _ prepare: (inout FakeEngine) -> Void
     ) throws -> Worker<FakeEngine> {
         var engine = try FakeEngine(slots: slots, sendFrames: sendFrames, scratch: scratch, seed: seed)
         prepare(&engine)
         let mailbox = engine.mailbox
-        return Worker(engine: engine, policy: P.policy, merges: merges, mailbox: mailbox, page: CounterPage())
+        return Worker(
+            engine: engine, policy: P.policy, merges: merges, mailbox: mailbox, page: CounterPage(), softErrors: softErrors)
     }
 
     /// Runs to the end and checks what must hold in any case.
@@ -179,6 +180,108 @@ import TunnelCore
         #expect(sent.map { P.port(of: $0.bytes) } == Array(100..<160))
         #expect(sent.map(\.destination) == sent.map(\.destination).sorted())
         #expect(Set(sent.map(\.destination)) == Set(peers))
+    }
+
+    // MARK: What cannot be sent
+
+    /// (source, ICMPv6 type, code, MTU, quote) of an answer.
+    static func parts(_ reply: [UInt8]) -> (source: [UInt8], type: UInt8, code: UInt8, mtu: Int, quote: [UInt8]) {
+        (Array(reply[18..<34]), reply[50], reply[51], P.number(reply, 56), Array(reply[58...]))
+    }
+
+    static let (EACCES, EINVAL_, EMSGSIZE, ENETUNREACH, EHOSTUNREACH): (Int32, Int32, Int32, Int32, Int32) = (
+        13, 22, 90, 101, 113
+    )
+
+    /// One super-packet of three long segments, one of short ones, two packets: each source is told once, about its first packet.
+    @Test func aPathThatIsTooNarrow() throws {
+        let long = [UInt8](repeating: 1, count: 1300)
+        var worker = try Self.worker {
+            $0.tunInput = [
+                P.read(isTCP: true, port: 1, segmentSize: 1300, payload: long + long + long),
+                P.read(isTCP: true, port: 2, segmentSize: 1200, payload: long),
+                P.read(isTCP: false, port: 3, segmentSize: nil, payload: long),
+                P.read(isTCP: false, port: 4, segmentSize: nil, payload: [UInt8](repeating: 4, count: 1280 - 48)),
+                P.read(isTCP: false, port: 5, segmentSize: nil, payload: [5]),
+            ]
+            $0.path = { $0.count > 1270 ? (90, 1290) : nil }
+        }
+        Self.run(&worker)
+        let (replies, unsent, fragmented) = (worker.engine.replies, worker.engine.unsent, worker.engine.fragmented)
+        #expect(unsent.map(P.port) == [1, 1, 1, 3])
+        #expect(fragmented.map(P.port) == [4])
+        #expect(replies.map { P.port(of: Self.parts($0).quote) } == [1, 3])
+        for reply in replies {
+            let (_, type, code, mtu, quote) = Self.parts(reply)
+            #expect((type, code, mtu) == (2, 0, 1280))
+            #expect(unsent.contains { Array($0.prefix(1232)) == quote })
+        }
+        let counters = worker.traffic.counters
+        #expect(counters[.uplinkTooBig] == 4 && counters.packetTooBigs == 2 && counters.uplinkPackets == 3)
+    }
+
+    /// Where the kernel's note is lost, nobody is told something wrong.
+    @Test func aPathOfUnknownMTU() throws {
+        var worker = try Self.worker {
+            $0.tunInput = [1232, 1233].map {
+                P.read(isTCP: false, port: $0, segmentSize: nil, payload: [UInt8](repeating: 1, count: $0))
+            }
+            $0.path = { _ in (90, 0) }
+        }
+        Self.run(&worker)
+        let (replies, unsent, fragmented) = (worker.engine.replies, worker.engine.unsent, worker.engine.fragmented)
+        #expect(replies.isEmpty && unsent.map(P.port) == [1233] && fragmented.map(P.port) == [1232])
+        #expect(worker.traffic.counters[.uplinkTooBig] == 1)
+    }
+
+    @Test(arguments: [EACCES, EINVAL_, ENETUNREACH, EHOSTUNREACH, 1, 105])
+    func noRoute(code: Int32) throws {
+        var worker = try Self.worker {
+            $0.tunInput = [P.read(isTCP: false, port: 7, segmentSize: nil, payload: [1, 2, 3])]
+            $0.path = { _ in (code, 0) }
+        }
+        Self.run(&worker)
+        let (replies, unsent) = (worker.engine.replies, worker.engine.unsent)
+        #expect(unsent.count == 1)
+        if [1, 105].contains(code) {
+            #expect(replies.isEmpty)
+            return
+        }
+        let (source, type, code, _, quote) = Self.parts(try #require(replies.first))
+        #expect(replies.count == 1 && type == 1 && code == 3 && quote == unsent[0])
+        // Point to point: fe80:: and the local address.
+        #expect(source == [0xFE, 0x80, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 192, 0, 2, 1])
+        #expect(worker.traffic.counters.unreachables == 1)
+    }
+
+    @Test func softErrorsAreToldToTheNextSources() throws {
+        let softErrors = SoftErrors()
+        for _ in 0..<2 { softErrors.add(at: Clock.nanoseconds) }
+        var worker = try Self.worker(softErrors: softErrors) {
+            $0.tunInput = [
+                P.read(isTCP: true, port: 1, segmentSize: 8, payload: [UInt8](repeating: 1, count: 80)),
+                P.read(isTCP: false, port: 2, segmentSize: nil, payload: [2]),
+                P.read(isTCP: false, port: 3, segmentSize: nil, payload: [3]),
+            ]
+        }
+        Self.run(&worker)
+        let (replies, sent) = (worker.engine.replies, worker.engine.sent)
+        #expect(sent.count == 12 && replies.map { P.port(of: Self.parts($0).quote) } == [1, 2])
+        #expect(replies.allSatisfy { Self.parts($0).type == 1 && Self.parts($0).code == 3 })
+        #expect(softErrors.isEmpty)
+    }
+
+    @Test func softErrorsAreForgotten() {
+        let second: UInt64 = 1_000_000_000
+        let softErrors = SoftErrors()
+        #expect(softErrors.isEmpty && !softErrors.take(at: 100 * second))
+        softErrors.add(at: 100 * second)
+        softErrors.add(at: 110 * second)
+        #expect(!softErrors.isEmpty && softErrors.take(at: 140 * second - 1))
+        #expect(!softErrors.take(at: 140 * second) && softErrors.isEmpty)
+        softErrors.add(at: 150 * second)
+        softErrors.add(at: 190 * second)
+        #expect(softErrors.take(at: 190 * second) && !softErrors.take(at: 190 * second))
     }
 
     // MARK: Anything

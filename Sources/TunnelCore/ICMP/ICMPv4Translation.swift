@@ -11,8 +11,8 @@ public enum ErrorTranslation: Hashable, Sendable {
 }
 
 extension TunnelPolicy {
-    /// Judges an error by its quote. Anybody can send one, but only who sees the packets knows what to quote; and whatever it
-    /// says, the answer goes to an address that may send through this tunnel.
+    /// Judges an error by its quote: anybody can send one, but it must quote a packet that would go from here to where the quoted
+    /// one went. So the answer goes to an address that may send through this tunnel.
     /// - Parameters:
     ///   - quote: where in `memory` the quoted packet is, from its IPv4 header on.
     ///   - extensionOffset: where in the quote RFC 4884's extensions begin; 0 where there are none.
@@ -32,7 +32,7 @@ extension TunnelPolicy {
             // The packet's own hop limit ran out: no fault of the path.
             return ttl == .inherit && type == ICMPv4Type.timeExceeded ? .ignore : .remember
         }
-        guard packet.version == 6, sends(packet, to: outer.destination) else { return .ignore }
+        guard packet.version == 6, case .send(outer.destination) = nextHop(of: packet) else { return .ignore }
 
         let start = Int(quote.offset) + headerLength
         var invoking = InvokingPacket(head: Slice(offset: start, length: min(inner.byteCount, packet.totalLength)))
@@ -43,22 +43,6 @@ extension TunnelPolicy {
                 quoteLength: (extensionOffset + 7) & ~7)
         }
         return .answer(error, about: invoking, peer: outer.destination)
-    }
-
-    /// Whether a packet with these inner addresses could have been sent to this host.
-    private func sends(_ packet: borrowing IPv6View, to host: IPv4Address) -> Bool {
-        switch peers {
-        case .remote(let remote):
-            return host == remote
-        case .domain(let peers):
-            guard peers.maySend(from: packet.source) else { return false }
-            return switch peers.plan.owner(of: packet.destination) {
-            case .embedded: peers.domain.host(embeddedIn: packet.destination) == host
-            case .endpoint(let endpoint): endpoint == host
-            case .outside: peers.isRelay(host)
-            case .local, .invalid, .linkLocal, .multicast: false
-            }
-        }
     }
 }
 

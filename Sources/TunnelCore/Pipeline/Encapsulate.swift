@@ -16,19 +16,9 @@ extension TunnelPolicy {
         if packet.isNestedTunnel && sourceCheck == .strict { return .drop(.uplinkNestedTunnel) }
 
         let destination: IPv4Address
-        switch peers {
-        case .remote(let remote):
-            destination = remote
-        case .domain(let peers):
-            switch nextHop(of: packet, among: peers) {
-            case .send(let host): destination = host
-            case .drop(let reason):
-                if sourceCheck == .strict { return .drop(reason) }
-                switch nextHopOfSit(of: packet) {
-                case .send(let host): destination = host
-                case .drop(let reason): return .drop(reason)
-                }
-            }
+        switch nextHop(of: packet) {
+        case .send(let host): destination = host
+        case .drop(let reason): return .drop(reason)
         }
 
         let ttl: UInt8
@@ -50,6 +40,19 @@ extension TunnelPolicy {
     enum NextHop {
         case send(IPv4Address)
         case drop(DropReason)
+    }
+
+    /// Of a packet of which the headers are enough.
+    @inlinable
+    func nextHop(of packet: borrowing IPv6View) -> NextHop {
+        switch peers {
+        case .remote(let remote):
+            return .send(remote)
+        case .domain(let peers):
+            let strict = nextHop(of: packet, among: peers)
+            if case .drop = strict, sourceCheck != .strict { return nextHopOfSit(of: packet) }
+            return strict
+        }
     }
 
     @inlinable

@@ -115,6 +115,7 @@ struct Preparation {
             case .automatic: MSSClamp(mtu: mtu)
             case .bytes(let size): MSSClamp(size)
             }
+        if case .fixed(let address, _) = configuration.address { policy.errorSource = address }
         return policy
     }
 
@@ -123,7 +124,7 @@ struct Preparation {
         var warnings: [String] = []
         if configuration.discoversPathMTU && mtu > path.tunnelMTU {
             warnings.append(
-                "--mtu \(mtu) is more than the path takes (\(path.tunnelMTU)): longer packets go in IPv4 fragments"
+                "--mtu \(mtu) is more than the path takes (\(path.tunnelMTU)): sources of longer packets are told so"
             )
         }
         if configuration.remote == nil, configuration.sourceCheck != .strict {

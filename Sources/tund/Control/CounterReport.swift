@@ -21,6 +21,8 @@ struct CounterReport: Equatable {
         let bulk = [
             ("offload.split", total(\.splitPackets)), ("offload.merged", total(\.mergedPackets)),
             ("offload.refused", total(\.refusedMerges)),
+            ("answer.too-big", total(\.packetTooBigs)), ("answer.unreachable", total(\.unreachables)),
+            ("answer.time-exceeded", total(\.timeExceededs)), ("answer.held-back", total(\.heldBackErrors)),
         ]
         packets += bulk.filter { $0.1 > 0 }
         for reason in DropReason.allCases {

@@ -38,6 +38,7 @@ struct Daemon {
             try Privileges.dropAll()
             return try Follower(link, preparation, log: log) { policy in
                 for thread in opened.threads { thread.adopt(policy) }
+                opened.icmp.policy = policy
             }
         }
         do {
@@ -59,12 +60,9 @@ struct Daemon {
     private final class Opened {
         let name: String
         let threads: [WorkerThread<Engine>]
-        let guardian: RawSocket
-        /// The sockets whose error queues are to be emptied.
-        let senders: [Int32]
+        var icmp: ICMPListener
         let receivers: [Int32]
         let finished: WakeUp
-        var icmp: [ICMPKind: UInt64] = [:]
         /// What the receivers had lost when they were closed.
         private var lastOverflows: UInt64?
 
@@ -74,21 +72,20 @@ struct Daemon {
         private var overflows: UInt64 { lastOverflows ?? receivers.reduce(0) { $0 + RawSocket.overflows(of: $1) } }
 
         init(
-            name: String, threads: [WorkerThread<Engine>], guardian: consuming RawSocket, senders: [Int32],
-            receivers: [Int32], finished: WakeUp
+            name: String, threads: [WorkerThread<Engine>], icmp: consuming ICMPListener, receivers: [Int32],
+            finished: WakeUp
         ) {
             self.name = name
             self.threads = threads
-            self.guardian = guardian
-            self.senders = senders
+            self.icmp = icmp
             self.receivers = receivers
             self.finished = finished
         }
 
         var report: CounterReport {
             CounterReport(
-                threads.map { $0.page.read() }, threads.map(\.errors),
-                overflows: overflows, icmp: icmp)
+                threads.map { $0.page.read() } + [icmp.counters], threads.map(\.errors),
+                overflows: overflows, icmp: icmp.heard)
         }
     }
 
@@ -116,18 +113,21 @@ struct Daemon {
             }
             log.debug("reading the TUN by \(reading.rawValue)")
             let guardian = try RawSocket.guardian(binding)
+            let softErrors: SoftErrors? = if case .remote = policy.peers { SoftErrors() } else { nil }
             let finished = try WakeUp()
             let name = configuration.name
             var threads: [WorkerThread<Engine>] = []
-            var senders: [Int32] = []
+            var tunWriter: TunWriter?
             var receivers: [Int32] = []
             for index in 0..<configuration.workers {
                 let queue = try TunDevice.open(name, isFirst: index == 0, nonBlocking: reading == .burst)
-                if index == 0 { try negotiate(queue) }
+                if index == 0 {
+                    try negotiate(queue)
+                    tunWriter = try queue.writer()
+                }
                 let underlay = try RawUnderlay(
                     binding, worker: index, of: configuration.workers, dontFragment: configuration.discoversPathMTU, ttl: ttl,
                     tos: tos)
-                senders += [underlay.sender, underlay.fragmentingSender]
                 receivers.append(underlay.receiver)
                 let wakeUp = try WakeUp()
                 let errors = ErrorTable()
@@ -137,14 +137,13 @@ struct Daemon {
                 let processors = Processors.allowed
                 threads.append(
                     WorkerThread(
-                        index: index, engine: engine, policy: policy, merges: configuration.offloads.receiveMerge,
-                        errors: errors, wakeUp: wakeUp,
-                        finished: finished,
+                        index: index, of: configuration.workers, engine: engine, policy: policy,
+                        merges: configuration.offloads.receiveMerge, errors: errors, softErrors: softErrors,
+                        wakeUp: wakeUp, finished: finished,
                         processor: configuration.workers == 1 ? nil : processors[index % processors.count]))
             }
-            return Opened(
-                name: name, threads: threads, guardian: guardian, senders: senders, receivers: receivers,
-                finished: finished)
+            let icmp = try ICMPListener(guardian, tun: tunWriter.take()!, policy: policy, softErrors: softErrors)
+            return Opened(name: name, threads: threads, icmp: icmp, receivers: receivers, finished: finished)
         } catch {
             throw Failure(explain(error))
         }
@@ -189,23 +188,17 @@ struct Daemon {
     private func listen(_ opened: Opened, _ signals: borrowing SignalDescriptor, _ follower: Follower) -> String? {
         var errorLog = ErrorLog()
         var lastReport = Clock.seconds
-        // For error queues no events are asked for: POLLERR comes unasked.
-        let watched = [opened.guardian.descriptor.rawValue] + opened.senders
-        var polled =
-            [pollfd(fd: signals.rawValue, events: Int16(POLLIN), revents: 0)]
-            + [pollfd(fd: opened.finished.rawDescriptor, events: Int16(POLLIN), revents: 0)]
-            + [pollfd(fd: follower.descriptor, events: Int16(POLLIN), revents: 0)]
-            + watched.map { pollfd(fd: $0, events: 0, revents: 0) }
+        // For an error queue no events are asked for: POLLERR comes unasked.
+        var polled = [
+            pollfd(fd: signals.rawValue, events: Int16(POLLIN), revents: 0),
+            pollfd(fd: opened.finished.rawDescriptor, events: Int16(POLLIN), revents: 0),
+            pollfd(fd: follower.descriptor, events: Int16(POLLIN), revents: 0),
+            pollfd(fd: opened.icmp.rawDescriptor, events: 0, revents: 0),
+        ]
         while true {
             _ = unsafe poll(&polled, nfds_t(polled.count), Int32(follower.patience(atMost: 1000)))
             follower.act()
-            for entry in polled.dropFirst(3) where entry.revents != 0 {
-                for error in QueuedError.take(from: entry.fd) {
-                    if case .icmp(let type, let code) = error.origin {
-                        opened.icmp[ICMPKind(type: type, code: code), default: 0] += 1
-                    }
-                }
-            }
+            if polled[3].revents != 0 { opened.icmp.listen() }
             if Clock.seconds > lastReport {
                 lastReport = Clock.seconds
                 errorLog.report(opened.report, to: log)

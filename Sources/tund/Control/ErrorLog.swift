@@ -20,13 +20,8 @@ struct ErrorLog {
             if news == 0 { continue }
             reported[kind] = value
             let times = "\(news) time\(news == 1 ? "" : "s")"
-            if operation == .underlaySend && code == EMSGSIZE {
-                log.warning(
-                    "\(times) a packet was too long for its path and went in fragments (EMSGSIZE): a smaller --mtu would help")
-            } else {
-                let name = SystemError.name(of: code)
-                log.warning("\(operation.name) failed \(times): \(SystemError.reason(of: code)) (\(name))")
-            }
+            let name = SystemError.name(of: code)
+            log.warning("\(operation.name) failed \(times): \(SystemError.reason(of: code)) (\(name))")
         }
     }
 }

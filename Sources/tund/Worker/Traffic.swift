@@ -1,3 +1,4 @@
+internal import Glibc
 internal import RingIO
 internal import TunnelCore
 
@@ -18,12 +19,14 @@ struct Traffic: PacketSink, ~Copyable {
     var refusesMergedTCP = false
     var refusesMergedUDP = false
     var counters = Counters()
+    var answers: Answers
 
     /// - Parameters:
     ///   - slots: of the engine's memory; a packet waits in a slot.
     ///   - sends: the most frames and slices in a batch for the underlay.
     ///   - scratch: where headers may be written.
-    init(slots: Int, sends: (frames: Int, slices: Int), scratch: Range<Int>) {
+    init(slots: Int, sends: (frames: Int, slices: Int), scratch: Range<Int>, answers: consuming Answers) {
+        self.answers = answers
         uplink = FixedList(capacity: slots)
         downlink = FixedList(capacity: slots)
         self.sends = FrameBatch(frames: sends.frames, slices: sends.slices, packets: slots, scratch: scratch)
@@ -42,6 +45,49 @@ struct Traffic: PacketSink, ~Copyable {
     mutating func sent(frame: Int) {
         counters.uplinkPackets &+= 1
         counters.uplinkBytes &+= UInt64(sends.frames[frame].innerLength)
+    }
+
+    mutating func unsent(frame: Int, code: Int32, pathMTU: Int, memory: inout PacketMemory) -> Remedy {
+        let error: ICMPv6Error
+        switch code {
+        case EMSGSIZE:
+            let length = Int(sends.frames[frame].innerLength)
+            // Unknown: no narrower than the sender must expect.
+            switch PathMTU(length: length, path: pathMTU == 0 ? IPv6Header.leastMTU + IPv4Header.minimumLength : pathMTU) {
+            case .fragment: return .fragment
+            case .tooNarrow:
+                counters.count(.uplinkNarrowPath)
+                return .none
+            case .tooBig(let mtu):
+                counters.count(.uplinkTooBig)
+                if pathMTU == 0 { return .none }
+                error = .packetTooBig(mtu: mtu)
+            }
+        // No route, or one that is unreachable, prohibited or a black hole: sit's dst_link_failure.
+        case ENETUNREACH, EHOSTUNREACH, EACCES, EINVAL: error = .addressUnreachable
+        default: return .none
+        }
+        guard let made = answer(error, about: frame, memory: &memory) else { return .none }
+        return .reply(offset: Int(made.offset), length: Int(made.length))
+    }
+
+    /// An error about a frame of the batch for the underlay; where it says what.
+    mutating func answer(_ error: ICMPv6Error, about frame: Int, memory: inout PacketMemory) -> Slice? {
+        guard beginsPacket(frame) else { return nil }
+        let frame = sends.frames[frame]
+        var packet = InvokingPacket(head: sends.slices[Int(frame.firstSlice)])
+        if frame.sliceCount > 1 { packet.tail = sends.slices[Int(frame.firstSlice) + 1] }
+        return answers.make(error, about: packet, peer: frame.outer.destination, in: &memory, counters: &counters)
+    }
+
+    /// Whether a frame is a whole packet or a super-packet's first segment: an error about that one is enough, since none of the
+    /// others is longer.
+    func beginsPacket(_ frame: Int) -> Bool { frame == 0 || slot(ofSend: frame) != slot(ofSend: frame - 1) }
+
+    /// Headers may lie in scratch memory, but payload is where the TUN's packet is, and each of those has a slot of its own.
+    private func slot(ofSend frame: Int) -> Int {
+        let frame = sends.frames[frame]
+        return Int(sends.slices[Int(frame.firstSlice + frame.sliceCount) - 1].offset) / PacketMemory.slotSize
     }
 
     @inline(__always)

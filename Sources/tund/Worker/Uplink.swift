@@ -11,6 +11,7 @@ extension Worker where Engine: ~Copyable {
         policy.encapsulate(traffic.uplink, from: &done, in: &memory, into: &traffic.sends, counters: &traffic.counters)
         traffic.uplink.removeFirst(done)
         for index in 0..<traffic.sends.dropped.count { engine.release(offset: Int(traffic.sends.dropped[index].offset)) }
+        if let softErrors, !softErrors.isEmpty { answerSoftErrors(softErrors) }
         for index in 0..<traffic.sends.frames.count {
             let frame = traffic.sends.frames[index]
             for index in Int(frame.firstSlice)..<Int(frame.firstSlice &+ frame.sliceCount) {
@@ -18,6 +19,16 @@ extension Worker where Engine: ~Copyable {
                 engine.addSendSlice(offset: Int(slice.offset), length: Int(slice.length))
             }
             engine.send(to: frame.outer.destination.rawValue, ttl: frame.outer.ttl, tos: frame.outer.tos)
+        }
+    }
+
+    /// Their sources are told, and yet the packets are sent.
+    private mutating func answerSoftErrors(_ softErrors: SoftErrors) {
+        for frame in 0..<traffic.sends.frames.count where traffic.beginsPacket(frame) {
+            if !softErrors.take(at: Clock.nanoseconds) { break }
+            if let answer = traffic.answer(.addressUnreachable, about: frame, memory: &engine.memory) {
+                engine.reply(offset: Int(answer.offset), length: Int(answer.length))
+            }
         }
     }
 }

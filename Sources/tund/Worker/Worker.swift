@@ -17,15 +17,26 @@ struct Worker<Engine: PacketEngine & ~Copyable>: ~Copyable {
     var policy: TunnelPolicy
     let mailbox: Mailbox
     let page: CounterPage
+    /// Only point to point.
+    let softErrors: SoftErrors?
 
-    init(engine: consuming Engine, policy: TunnelPolicy, merges: Bool, mailbox: Mailbox, page: CounterPage) {
+    /// - Parameter workers: how many there are in all.
+    init(
+        engine: consuming Engine, policy: TunnelPolicy, merges: Bool, mailbox: Mailbox, page: CounterPage,
+        softErrors: SoftErrors? = nil, workers: Int = 1
+    ) {
         let slots = engine.memory.slotCount
-        traffic = Traffic(slots: slots, sends: engine.sendCapacity, scratch: engine.memory.scratch)
+        let scratch = engine.memory.scratch
+        let room = scratch.upperBound - ICMPv6Error.longest
+        traffic = Traffic(
+            slots: slots, sends: engine.sendCapacity, scratch: scratch.lowerBound..<room,
+            answers: Answers(from: policy.errorSource, room: room, threads: workers))
         merge = ReceiveMerge(capacity: slots, isOn: merges)
         self.engine = engine
         self.policy = policy
         self.mailbox = mailbox
         self.page = page
+        self.softErrors = softErrors
     }
 
     /// Until the mailbox says so, or the engine cannot go on.
@@ -42,7 +53,10 @@ struct Worker<Engine: PacketEngine & ~Copyable>: ~Copyable {
                 case .wokenUp:
                     let news = mailbox.take()
                     if news.stops { return .stopped }
-                    if let policy = news.policy { self.policy = policy }
+                    if let policy = news.policy {
+                        self.policy = policy
+                        traffic.answers.source = policy.errorSource
+                    }
                 case .tunGone: return .tunGone
                 }
                 if traffic.refusals.count > 0 { retryUnmerged() }

@@ -21,10 +21,10 @@ final class WorkerThread<Engine: PacketEngine & ~Copyable & Sendable>: @unchecke
     /// - Parameters:
     ///   - wakeUp: what the engine was made with.
     ///   - finished: raised when the loop has ended, for whatever reason.
+    ///   - workers: how many there are in all.
     init(
-        index: Int, engine: consuming Engine, policy: TunnelPolicy, merges: Bool, errors: ErrorTable, wakeUp: WakeUp,
-        finished: WakeUp,
-        processor: Int?
+        index: Int, of workers: Int, engine: consuming Engine, policy: TunnelPolicy, merges: Bool, errors: ErrorTable,
+        softErrors: SoftErrors?, wakeUp: WakeUp, finished: WakeUp, processor: Int?
     ) {
         self.index = index
         self.errors = errors
@@ -32,7 +32,9 @@ final class WorkerThread<Engine: PacketEngine & ~Copyable & Sendable>: @unchecke
         self.finished = finished
         self.processor = processor
         page = CounterPage()
-        worker = Worker(engine: engine, policy: policy, merges: merges, mailbox: mailbox, page: page)
+        worker = Worker(
+            engine: engine, policy: policy, merges: merges, mailbox: mailbox, page: page, softErrors: softErrors,
+            workers: workers)
     }
 
     func start() throws(SystemError) {

@@ -107,7 +107,7 @@ import Testing
             name: "outside, no relay", policy: Policies.site, from: us, to: peer, source: ours, destination: elsewhere,
             isOurs: false),
         Row(
-            name: "a relay", policy: Policies.relayed, from: us, to: "192.0.2.33", source: ours, destination: elsewhere,
+            name: "a relay", policy: Policies.oneRelay, from: us, to: "192.0.2.33", source: ours, destination: elsewhere,
             isOurs: true),
         Row(
             name: "not a relay", policy: Policies.relayed, from: us, to: peer, source: ours, destination: elsewhere, isOurs: false

@@ -1,0 +1,51 @@
+internal import RingIO
+internal import TunnelCore
+
+/// Hears the ICMPv4 errors about the tunnel's packets and tells the inner sources what they mean.
+struct ICMPListener: ~Copyable {
+    private let guardian: RawSocket
+    private let tun: TunWriter
+    var policy: TunnelPolicy { didSet { answers.source = policy.errorSource } }
+    private let softErrors: SoftErrors?
+    /// A slot for a quote, and room for an answer.
+    private var memory: PacketMemory
+    private var answers: Answers
+    /// Of the answers.
+    private(set) var counters = Counters()
+    /// Errors heard, by type and code.
+    private(set) var heard: [ICMPKind: UInt64] = [:]
+
+    init(
+        _ guardian: consuming RawSocket, tun: consuming TunWriter, policy: TunnelPolicy, softErrors: SoftErrors?
+    ) throws(SystemError) {
+        self.guardian = guardian
+        self.tun = tun
+        self.policy = policy
+        self.softErrors = softErrors
+        memory = try PacketMemory(slotCount: 1, scratch: ICMPv6Error.longest)
+        answers = Answers(from: policy.errorSource, room: memory.scratch.lowerBound)
+    }
+
+    /// To be polled for POLLERR.
+    var rawDescriptor: Int32 { guardian.descriptor.rawValue }
+
+    /// Empties the error queue; in a storm, a part of it.
+    mutating func listen() {
+        for _ in 0..<256 {
+            guard let error = QueuedError.next(of: rawDescriptor, quoteInto: 0, of: &memory) else { return }
+            guard case .icmp(let type, let code) = error.origin else { continue }
+            heard[ICMPKind(type: type, code: code), default: 0] += 1
+            let translation = policy.translate(
+                type: type, code: code, quote: Slice(offset: 0, length: error.quoteLength),
+                extensionOffset: error.extensionOffset, in: memory.bytes)
+            switch translation {
+            case .ignore: break
+            case .remember: softErrors?.add(at: Clock.nanoseconds)
+            case .answer(let error, let packet, let peer):
+                if let made = answers.make(error, about: packet, peer: peer, in: &memory, counters: &counters) {
+                    tun.write(offset: Int(made.offset), length: Int(made.length), of: memory)
+                }
+            }
+        }
+    }
+}
