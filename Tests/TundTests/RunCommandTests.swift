@@ -32,7 +32,7 @@ import TunnelCore
             domain: try Domain(prefix: IPv6Prefix(parsing: "fd00::/40"), relayPrefix: IPv4Prefix(parsing: "10.0.0.0/8")),
             relays: [IPv4Address(10, 9, 0, 1), IPv4Address(10, 9, 0, 2)], isBorderRelay: true,
             routes: [StaticRoute(prefix: try IPv6Prefix(parsing: "2001:db8::/32"), endpoint: IPv4Address(10, 2, 0, 2))],
-            localPrefixes: [try IPv6Prefix(parsing: "fd77::/48")], sourceCheck: .off,
+            localPrefixes: [try IPv6Prefix(parsing: "fd77::/48")], sourceCheck: .off, takesCompatible: true,
             hasDefaultRoute: true, ttl: .inherit, tos: .fixed(16), ecn: .rfc6040,
             discoversPathMTU: false, mtu: .bytes(1400), device: "eth1", mark: 42,
             address: .fixed(try #require(IPv6Address("fd00::1")), prefixLength: 64), workers: 3)
@@ -51,6 +51,7 @@ import TunnelCore
         ("--remote 10.0.0.2 --route fd00::/64=10.0.0.3", ["--route", "--remote"]),
         ("--remote 10.0.0.2 --local-prefix fd00::/64", ["--local-prefix", "--remote"]),
         ("--remote 10.0.0.2 --6rd-relay-prefix 10.0.0.0/8", ["--6rd-relay-prefix", "--6rd-prefix"]),
+        ("--remote 10.0.0.2 --v4-compatible", ["--v4-compatible", "--remote"]),
         ("--remote 10.0.0.2 --local 10.0.0.2", ["--remote", "--local"]),
         ("--default-route", ["--default-route", "--relay"]),
         ("--6rd-prefix fd00::/40", ["--6rd-prefix", "/72", "/64"]),

@@ -42,6 +42,15 @@ extension IPv6Address {
     @inlinable
     public var isIPv4Mapped: Bool { high == 0 && low >> 32 == 0xFFFF }
 
+    /// The last 32 bits as an IPv4 address.
+    @inlinable
+    public var trailingHost: IPv4Address { IPv4Address(rawValue: UInt32(truncatingIfNeeded: low)) }
+
+    /// `::a.b.c.d`, deprecated as an address (RFC 4291 section 2.5.5.1), but what sit takes for an IPv4 host.
+    public static func compatible(with address: IPv4Address) -> IPv6Address {
+        IPv6Address(high: 0, low: UInt64(address.rawValue))
+    }
+
     /// The link-local address that a point-to-point sit device gives itself: `fe80::` and the IPv4 address in the last
     /// 32 bits (net/ipv6/addrconf.c `add_v4_addrs`).
     public static func linkLocal(embedding address: IPv4Address) -> IPv6Address {

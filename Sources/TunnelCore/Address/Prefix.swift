@@ -66,6 +66,9 @@ public struct IPv6Prefix: Hashable, Sendable, CustomStringConvertible {
         if self.address != address { throw .hostBitsSet(masked: description) }
     }
 
+    /// ::/96, of the IPv4-compatible addresses.
+    public static var compatible: IPv6Prefix { IPv6Prefix(masking: .unspecified, length: 96) }
+
     static func mask(_ length: Int) -> IPv6Address {
         IPv6Address(
             high: ~(UInt64.max >> UInt64(min(length, 64))),  // a shift by 64 gives 0, so a length of 64 masks nothing away

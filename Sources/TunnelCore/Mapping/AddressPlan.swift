@@ -4,11 +4,13 @@ public enum Owner: Hashable, Sendable, BitwiseCopyable {
     case local
     /// The host whose IPv4 address is embedded (the domain's P/n).
     case embedded
+    /// The host whose IPv4 address is the last 32 bits: an IPv4-compatible address, or an ISATAP address of the link.
+    case trailing
     /// The host a static route names.
     case endpoint(IPv4Address)
     /// Outside the domain and every route: the border relays' business.
     case outside
-    /// Never crosses a domain tunnel: ::/96 (unspecified, loopback, v4-compatible) and v4-mapped (RFC 4213 section 3.6).
+    /// Never crosses a tunnel of many peers: ::/96 (unspecified, loopback, v4-compatible) and v4-mapped (RFC 4213 section 3.6).
     case invalid
     /// fe80::/10
     case linkLocal
@@ -74,9 +76,10 @@ public struct AddressPlan: Sendable {
     ///   - local: the host's own underlay address, whose delegated prefix is local.
     ///   - localPrefixes: what else lives behind this host.
     ///   - routes: prefixes that a named host holds.
+    ///   - automatic: /96s whose addresses end in their host's, IPv4-compatible or ISATAP ones; this host's own are local.
     public init(
         domain: Domain?, local: IPv4Address, localPrefixes: [IPv6Prefix] = [],
-        routes: [(prefix: IPv6Prefix, endpoint: IPv4Address)] = []
+        routes: [(prefix: IPv6Prefix, endpoint: IPv4Address)] = [], automatic: [IPv6Prefix] = []
     ) throws(AddressPlanError) {
         var entries: [(prefix: IPv6Prefix, value: Owner)] = []
         var own = localPrefixes
@@ -94,10 +97,17 @@ public struct AddressPlan: Sendable {
             entries.append((prefix, .local))
         }
         for (prefix, owner) in Self.reserved { entries.append((prefix, owner)) }
+        for prefix in automatic {
+            entries.append((prefix, .trailing))
+            let address = IPv6Address(high: prefix.address.high, low: prefix.address.low | UInt64(local.rawValue))
+            entries.append((IPv6Prefix(masking: address, length: 128), .local))
+        }
+        // :: and ::1, whatever becomes of ::/96
+        entries.append((IPv6Prefix(masking: .unspecified, length: 127), .invalid))
         table = RouteTable(entries, fallback: .outside)
         let delegated = domain?.delegatedPrefix(of: local)
         // The delegated prefix lies inside the domain, too, but is asked for first.
-        let others = routes.map(\.prefix) + localPrefixes + Self.reserved.map(\.0)
+        let others = routes.map(\.prefix) + localPrefixes + Self.reserved.map(\.0) + automatic
         self.own = Shortcut(delegated, besides: others)
         self.domain = Shortcut(domain?.prefix, besides: others)
     }

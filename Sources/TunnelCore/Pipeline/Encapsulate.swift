@@ -65,10 +65,9 @@ extension TunnelPolicy {
         guard peers.maySend(from: packet.source) else { return .drop(.uplinkForeignSource) }
         switch owner {
         case .embedded:
-            let host = peers.domain.host(embeddedIn: destination)
-            if !isPeerAddress(host) { return .drop(.uplinkMartianDestination) }
-            if peers.refusesPrivate && host.isPrivateUse { return .drop(.uplinkPrivateDestination) }
-            return .send(host)
+            return toEmbedded(peers.domain.host(embeddedIn: destination), among: peers)
+        case .trailing:
+            return toEmbedded(destination.trailingHost, among: peers)
         case .endpoint(let host):
             return .send(host)
         case .outside:
@@ -78,6 +77,14 @@ extension TunnelPolicy {
         case .invalid, .linkLocal, .multicast:
             return .drop(.uplinkNoRoute)
         }
+    }
+
+    /// To a host that an address embeds, if it can be one.
+    @inlinable
+    func toEmbedded(_ host: IPv4Address, among peers: borrowing DomainPeers) -> NextHop {
+        if !isPeerAddress(host) { return .drop(.uplinkMartianDestination) }
+        if peers.refusesPrivate && host.isPrivateUse { return .drop(.uplinkPrivateDestination) }
+        return .send(host)
     }
 
     /// The way out of the domain.
@@ -103,6 +110,9 @@ extension TunnelPolicy {
             if host != .any { return .send(host) }
         }
         switch owner {
+        case .trailing:
+            let host = destination.trailingHost
+            return host.isMulticast ? .drop(.uplinkMartianDestination) : .send(host)
         case .multicast: return .drop(.uplinkMulticastDestination)
         case .linkLocal: return .drop(.uplinkLinkLocalDestination)
         case .invalid: return .drop(.uplinkNoRoute)

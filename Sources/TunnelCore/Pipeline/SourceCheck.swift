@@ -49,6 +49,8 @@ extension DomainPeers {
         switch plan.owner(of: source) {
         case .embedded:
             if domain.host(embeddedIn: source) != outerSource { return .downlinkInnerSourceSpoofed }
+        case .trailing:
+            if source.trailingHost != outerSource { return .downlinkInnerSourceSpoofed }
         case .endpoint(let endpoint):
             // Outside the domain a relay may stand between us and the endpoint's network.
             if endpoint != outerSource && (domain.contains(source) || !isRelay(outerSource)) {
@@ -67,7 +69,7 @@ extension DomainPeers {
             return nil
         case .outside, .endpoint:
             return isBorderRelay && !domain.contains(destination) ? nil : .downlinkInnerDestinationForeign
-        case .embedded:
+        case .embedded, .trailing:
             // Never back into the domain: that would let one host reach another through us (RFC 6324).
             return .downlinkInnerDestinationForeign
         case .invalid, .linkLocal, .multicast:
@@ -81,7 +83,7 @@ extension DomainPeers {
         switch plan.owner(of: source) {
         case .local: true
         case .outside, .endpoint: isBorderRelay && !domain.contains(source)
-        case .embedded, .invalid, .linkLocal, .multicast: false
+        case .embedded, .trailing, .invalid, .linkLocal, .multicast: false
         }
     }
 }

@@ -52,17 +52,23 @@ public struct DomainPeers: Sendable {
     public var isBorderRelay: Bool
     /// RFC 3964 section 5.3.1 refuses private embedded addresses in 6to4; that is right only for a host with a public one.
     public var refusesPrivate: Bool
+    /// IPv4-compatible addresses (`::a.b.c.d`) belong to a.b.c.d, in R/m or not: automatic tunneling, as sit always does it.
+    public var takesCompatible: Bool
     /// Every host that a route names, in ascending order: each may send, though it may be outside R/m.
     public var endpoints: [IPv4Address]
 
     public init(
         domain: Domain, local: IPv4Address, relays: [IPv4Address] = [], isBorderRelay: Bool = false,
-        localPrefixes: [IPv6Prefix] = [], routes: [(prefix: IPv6Prefix, endpoint: IPv4Address)] = []
+        localPrefixes: [IPv6Prefix] = [], routes: [(prefix: IPv6Prefix, endpoint: IPv4Address)] = [],
+        takesCompatible: Bool = false
     ) throws(AddressPlanError) {
         self.domain = domain
         self.relays = relays
         self.isBorderRelay = isBorderRelay
-        plan = try AddressPlan(domain: domain, local: local, localPrefixes: localPrefixes, routes: routes)
+        self.takesCompatible = takesCompatible
+        plan = try AddressPlan(
+            domain: domain, local: local, localPrefixes: localPrefixes, routes: routes,
+            automatic: takesCompatible ? [.compatible] : [])
         refusesPrivate = domain == .sixToFour && !local.isPrivateUse
         endpoints = Set(routes.map(\.endpoint)).sorted()
     }
@@ -70,7 +76,7 @@ public struct DomainPeers: Sendable {
     /// Whether the host may send to us at all: in R/m, a relay, or a route's endpoint.
     @inlinable
     func knows(_ host: IPv4Address) -> Bool {
-        domain.contains(host) && !(refusesPrivate && host.isPrivateUse) || isRelay(host) || isEndpoint(host)
+        (domain.contains(host) || takesCompatible) && !(refusesPrivate && host.isPrivateUse) || isRelay(host) || isEndpoint(host)
     }
 
     @inlinable

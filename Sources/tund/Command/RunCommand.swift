@@ -69,6 +69,11 @@ struct RunCommand: ParsableCommand {
         help: ArgumentHelp("PREFIX, too, lives behind this host. Repeatable.", valueName: "PREFIX"), transform: Parse.ipv6Prefix)
     var localPrefix: [IPv6Prefix] = []
 
+    @Flag(
+        help: ArgumentHelp(
+            "Send ::a.b.c.d to a.b.c.d (automatic tunneling); the TUN gets ::A/96. --source-check sit and off include it."))
+    var v4Compatible = false
+
     @Option(
         help: ArgumentHelp(
             "Who may use which address: 'strict', 'sit' for what the kernel's sit checks, 'off'. (default: strict)",
@@ -170,6 +175,7 @@ struct RunCommand: ParsableCommand {
                 (!relay.isEmpty, "--relay", "the remote gets everything"),
                 (borderRelay, "--border-relay", "a point-to-point tunnel has no domain to relay for"),
                 (!route.isEmpty, "--route", "the remote gets everything"),
+                (v4Compatible, "--v4-compatible", "the remote gets everything"),
                 (!localPrefix.isEmpty, "--local-prefix", "a point-to-point tunnel takes every inner address"),
                 (
                     domainOptions.relayPrefix != nil && domainOptions.prefix == nil, "--6rd-relay-prefix",
@@ -202,6 +208,7 @@ struct RunCommand: ParsableCommand {
         return TunnelConfiguration(
             name: name, local: local, remote: remote, domain: domain, relays: unique(relay), isBorderRelay: borderRelay,
             routes: route, localPrefixes: localPrefix, sourceCheck: sourceCheck,
+            takesCompatible: remote == nil && (v4Compatible || sourceCheck != .strict),
             hasDefaultRoute: defaultRoute, ttl: ttl, tos: tos, ecn: ecn,
             discoversPathMTU: pmtudisc, mtu: mtu, mssClamp: mssClamp, device: dev, mark: fwmark, address: address,
             workers: workers.count, offloads: offloads,

@@ -97,7 +97,7 @@ struct Preparation {
                 try Failure.wrap { () throws(AddressPlanError) in
                     try DomainPeers(
                         domain: domain, local: local, relays: configuration.relays, isBorderRelay: configuration.isBorderRelay,
-                        localPrefixes: localPrefixes, routes: routes)
+                        localPrefixes: localPrefixes, routes: routes, takesCompatible: configuration.takesCompatible)
                 })
         } else {
             throw Failure("neither a domain nor a remote")
@@ -164,6 +164,7 @@ struct Preparation {
             plan.addresses.append(.init(address: address, prefixLength: length))
             onLink.append(IPv6Prefix(masking: address, length: length))
         }
+        if configuration.takesCompatible { plan.addresses.append(.init(address: .compatible(with: local), prefixLength: 96)) }
         if let domain, !onLink.contains(where: { $0.length <= domain.prefixLength && $0.contains(domain.prefix.address) }) {
             plan.routes.append(domain.prefix)
         }

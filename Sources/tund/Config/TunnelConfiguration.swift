@@ -57,6 +57,8 @@ struct TunnelConfiguration: Equatable, Sendable {
     var routes: [StaticRoute] = []
     var localPrefixes: [IPv6Prefix] = []
     var sourceCheck = SourceCheck.strict
+    /// `::a.b.c.d` belongs to a.b.c.d.
+    var takesCompatible = false
     var hasDefaultRoute = false
     var ttl: OuterField = .fixed(64)
     var tos: OuterField = .inherit

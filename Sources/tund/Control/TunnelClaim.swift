@@ -18,6 +18,8 @@ struct TunnelClaim: Equatable, Sendable {
         let peers: [IPv4Prefix]
         if let remote = configuration.remote {
             peers = [IPv4Prefix(masking: remote, length: 32)]
+        } else if configuration.takesCompatible {
+            peers = [IPv4Prefix(masking: .any, length: 0)]
         } else {
             let domain = configuration.domain.map { [$0.relayPrefix] } ?? []
             let others = configuration.relays + configuration.routes.map(\.endpoint)

@@ -51,6 +51,21 @@ import TunnelCore
         #expect(plan.owner(of: v6("fe80::1")) == .linkLocal)
     }
 
+    // ::/96 and an ISATAP prefix, whose addresses end in their host's.
+    @Test(arguments: [
+        ("::10.9.9.9", Owner.trailing), ("::0.0.0.2", .trailing), ("::255.255.255.255", .trailing), ("::10.0.0.1", .local),
+        ("::", .invalid), ("::1", .invalid), ("::ffff:10.9.9.9", .invalid), ("::1:0:0", .outside),
+        ("2001:db8::5efe:10.9.9.9", .trailing), ("2001:db8::5efe:10.0.0.1", .local), ("2001:db8::200:5efe:10.9.9.9", .outside),
+        ("2001:db8::1", .outside), ("fe80::5efe:10.9.9.9", .trailing), ("fe80::1", .linkLocal),
+        ("2002:a00:1::5efe:10.9.9.9", .local), ("2002:a00:2::1", .embedded),
+    ])
+    func automaticAddresses(address: String, owner: Owner) throws {
+        let plan = try AddressPlan(
+            domain: .sixToFour, local: v4("10.0.0.1"),
+            automatic: [.compatible, prefix6("2001:db8::5efe:0:0/96"), prefix6("fe80::5efe:0:0/96")])
+        #expect(plan.owner(of: v6(address)) == owner)
+    }
+
     @Test func aHostOutsideTheRelayPrefixOwnsNothing() throws {
         let domain = try Domain(prefix: prefix6("2001:db8::/32"), relayPrefix: prefix4("10.0.0.0/8"))
         let plan = try AddressPlan(domain: domain, local: v4("192.0.2.1"))
