@@ -64,10 +64,12 @@ demo: ## two hosts in namespaces: ping, TCP, a file, a report (root)
 	@$(PYTHON) netns-tests/demo.py
 
 .PHONY: test
-test: ## all tests: units, then namespaces (root)
+test: ## all tests: units, namespaces, then beside kernel sit (root)
 	@$(call root,it makes network namespaces)
-	@$(call require,$(BUILD_PACKAGES) $(TEST_PACKAGES))
+	@$(call require,$(BUILD_PACKAGES) $(TEST_PACKAGES) $(VM_PACKAGES))
 	@$(MAKE) --no-print-directory lint test-unit test-netns
+	@code=0; $(TEST_SIT) || code=$$?; \
+	if [ $$code = 77 ]; then echo "**** SKIPPED: test-sit, since no kernel that has sit can be had (see above) ****"; else exit $$code; fi
 
 .PHONY: test-unit
 test-unit: toolchain ## unit tests only
@@ -79,7 +81,18 @@ test-netns: ## namespace tests only; ARGS goes to pytest (root)
 	@$(call root,it makes network namespaces)
 	@$(call require,$(BUILD_PACKAGES) $(TEST_PACKAGES))
 	@$(MAKE) --no-print-directory build
-	@CC=$(dir $(SWIFT))clang $(PYTHON) -m pytest -p no:cacheprovider netns-tests $(ARGS)
+	@CC=$(dir $(SWIFT))clang $(PYTHON) -m pytest -p no:cacheprovider --ignore netns-tests/sit netns-tests $(ARGS)
+
+# The tests that need kernel sit, on one: the oracle, and the peer at the other end. Exit code 77 if there is no such kernel.
+TEST_SIT = results=$$(mktemp -d); trap 'rm -rf "$$results"' EXIT; VM_TIMEOUT=$${VM_TIMEOUT:-600} vm/run "$$results" \
+	sh -c 'modprobe sit && exec "$$@"' sh env SEED=$(SEED) $(PYTHON) -m pytest -p no:cacheprovider netns-tests/sit $(ARGS)
+
+.PHONY: test-sit
+test-sit: ## only those beside kernel sit, in a virtual machine; ARGS goes to pytest, SEED repeats random cases (root)
+	@$(call root,it runs a virtual machine)
+	@$(call require,$(BUILD_PACKAGES) $(TEST_PACKAGES) $(VM_PACKAGES))
+	@$(MAKE) --no-print-directory build
+	@$(TEST_SIT)
 
 .PHONY: bench
 bench: ## throughput, loss, delay and CPU beside other tunnels; ARGS goes to bench/throughput.py (root)

@@ -1,0 +1,101 @@
+"""What tund does otherwise than sit on purpose. A difference between the two that is not in here fails the test, and so does an
+entry that no case needed. docs/rfc.md has each of them by its name, with its reason."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from ipaddress import IPv4Address, IPv6Address, IPv6Network, ip_network
+
+from cases import Case
+from compare import Difference
+from octets import ICMPV6, IPIP, IPV6
+from tunnels import Tunnel
+
+
+@dataclass(frozen=True)
+class Intended:
+    name: str
+    #: Whether it explains one difference of one case.
+    explains: Callable[[Tunnel, Case, Difference], bool]
+
+
+def refused(difference: Difference) -> bool:
+    """sit hands something on, and tund nothing."""
+    return difference.name in ("wire", "device", "pod") and not difference.tund
+
+
+def in_any(address: IPv4Address | IPv6Address, *networks: str) -> bool:
+    return any(address in ip_network(network) for network in networks)
+
+
+def downlink(condition) -> Callable[[Tunnel, Case, Difference], bool]:
+    """A packet from the underlay that only tund refuses."""
+    return lambda tunnel, case, difference: case.way == "wire" and refused(difference) and condition(tunnel, case)
+
+
+def uplink(condition) -> Callable[[Tunnel, Case, Difference], bool]:
+    """A packet for the underlay that only tund refuses."""
+    return lambda tunnel, case, difference: case.way != "wire" and refused(difference) and condition(tunnel, case)
+
+
+def strict_everywhere(condition):
+    """What --source-check strict adds."""
+    return lambda tunnel, case: tunnel.source_check == "strict" and condition(tunnel, case)
+
+
+def strict(condition):
+    """What it adds in a domain."""
+    return strict_everywhere(lambda tunnel, case: bool(tunnel.prefix) and condition(tunnel, case))
+
+
+def domain(tunnel: Tunnel) -> IPv6Network:
+    return IPv6Network(tunnel.prefix)
+
+
+def no_host(address: IPv6Address) -> bool:
+    return in_any(address, "::/96", "::ffff:0:0/96", "fe80::/10", "ff00::/8")
+
+
+def embedded(tunnel: Tunnel, address: IPv6Address) -> IPv4Address:
+    """The host an address of the domain belongs to."""
+    suffix_bits = 32 - tunnel.network.prefixlen
+    suffix = int(address) >> 128 - domain(tunnel).prefixlen - suffix_bits & (1 << suffix_bits) - 1
+    return IPv4Address(int(tunnel.network.network_address) | suffix)
+
+
+def is_martian(host: IPv4Address) -> bool:
+    return in_any(host, "0.0.0.0/8", "127.0.0.0/8", "224.0.0.0/3")
+
+
+def lies_about_its_length(packet: bytes) -> bool:
+    return len(packet) < 40 or int.from_bytes(packet[4:6], "big") + 40 != len(packet)
+
+
+def port_unreachable(tunnel: Tunnel, case: Case, difference: Difference) -> bool:
+    return refused(difference) and difference.name == "wire" and all(packet[9] == 1 and packet[20:22] == b"\x03\x03"
+                                                                      for packet in difference.sit)
+
+
+def link_failure(tunnel: Tunnel, case: Case, difference: Difference) -> bool:
+    return refused(difference) and difference.name == "pod" and all(p[6] == ICMPV6 and p[40:42] == b"\1\3" for p in difference.sit)
+
+
+#: The more special ones first.
+TABLE = [
+    Intended("port-unreachable", port_unreachable),
+    Intended("link-failure", link_failure),
+    Intended("nested-tunnel", downlink(strict_everywhere(lambda t, c: c.inner[6:7] in (b"\x04", b"\x29")))),
+    Intended("nested-tunnel", uplink(strict_everywhere(lambda t, c: c.packet[6] in (IPIP, IPV6)))),
+    Intended("inner-version", downlink(lambda t, c: c.inner[:1] < b"\x60" or c.inner[:1] > b"\x6f")),
+    Intended("inner-length", lambda t, c, d: lies_about_its_length(c.inner or c.packet)
+             and (refused(d) or d.name in ("wire.tot_len", "wire.inner", "wire.checksum", "device.packet"))),
+    Intended("inner-address-invalid", downlink(strict(lambda t, c: no_host(c.source) or no_host(c.destination)))),
+    Intended("source-outside", downlink(strict(lambda t, c: c.source not in domain(t)))),
+    Intended("destination-foreign", downlink(strict(lambda t, c: c.destination not in t.own))),
+    Intended("uplink-source-foreign", uplink(strict(lambda t, c: c.source not in t.own))),
+    Intended("uplink-destination-own", uplink(strict(lambda t, c: c.destination in t.own))),
+    Intended("martian-destination", uplink(strict(lambda t, c: c.destination in domain(t)
+                                                  and is_martian(embedded(t, c.destination))))),
+    Intended("uplink-hop-limit-zero", uplink(lambda t, c: t.ttl is None and c.packet[7] == 0)),
+]
