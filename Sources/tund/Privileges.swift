@@ -4,33 +4,37 @@ internal import Glibc
 /// What of root's power the process needs and when it lets go of it.
 ///
 /// Capabilities belong to threads and are inherited by the threads they start, so all of this runs while the process has one
-/// thread: `require`, `dropAllButNetwork`, then everything that is opened and set up, `dropAll`, and then the workers.
+/// thread: `require`, `dropAll(but:)`, then everything that is opened and set up, `dropAll`, and then the workers.
 enum Privileges {
     /// CAP_NET_ADMIN: the TUN device, its addresses and routes, SO_MARK, SO_RCVBUFFORCE. CAP_NET_RAW: protocol 41.
-    static let needed: [cap_value_t] = [CAP_NET_ADMIN, CAP_NET_RAW]
+    /// CAP_SYS_ADMIN: only to enter another network namespace.
+    static func needed(by configuration: TunnelConfiguration) -> [cap_value_t] {
+        [CAP_NET_ADMIN, CAP_NET_RAW] + (configuration.underlayNamespace == nil ? [] : [CAP_SYS_ADMIN])
+    }
 
     /// PR_SET_NO_NEW_PRIVS of linux/prctl.h, which Glibc's module leaves out.
     private static let noNewPrivileges = 38
 
-    /// - Throws: if one of the two is not in force.
-    static func require() throws(ControlError) {
+    /// - Throws: if one of them is not in force.
+    static func require(_ needed: [cap_value_t]) throws(ControlError) {
         var missing: [cap_value_t] = []
         for capability in needed where try !isEffective(capability) { missing.append(capability) }
         if missing.isEmpty { return }
+        let names = needed.map(name(of:))
         throw ControlError(
             "run a tunnel", reason: "needs \(missing.map(name(of:)).joined(separator: " and "))",
             remedy: """
-                run it with sudo, or once: setcap cap_net_admin,cap_net_raw+ep \(executable), or in a systemd unit: \
-                AmbientCapabilities=CAP_NET_ADMIN CAP_NET_RAW
+                run it with sudo, or once: setcap \(names.joined(separator: ",").lowercased())+ep \(executable), or in a systemd unit: \
+                AmbientCapabilities=\(names.joined(separator: " "))
                 """)
     }
 
-    /// Keeps the two, in the permitted and effective sets, and gives everything else up for good: the other capabilities, the
+    /// Keeps what is needed, in the permitted and effective sets, and gives everything else up for good: the other capabilities, the
     /// inheritable, ambient and bounding sets, and what an exec of a set-uid program or by uid 0 would bring
     /// (PR_SET_NO_NEW_PRIVS). CAP_IPC_LOCK goes, too: registered buffers count against RLIMIT_MEMLOCK from here on.
-    static func dropAllButNetwork() throws(ControlError) {
+    static func dropAll(but needed: [cap_value_t]) throws(ControlError) {
         let attempt = "give up privileges"
-        // The bounding set takes CAP_SETPCAP, which a process with the two alone does not have. It then keeps its bounding
+        // The bounding set takes CAP_SETPCAP, which a process with the needed ones alone does not have. It then keeps its bounding
         // set, which PR_SET_NO_NEW_PRIVS makes harmless.
         if try isEffective(CAP_SETPCAP) {
             for capability in 0..<cap_max_bits() where cap_drop_bound(capability) != 0 {
@@ -45,7 +49,7 @@ enum Privileges {
         try setAll(to: needed, attempt)
     }
 
-    /// Gives the two up as well. Open descriptors keep working.
+    /// Gives those up as well. Open descriptors keep working.
     /// - Throws: also if another thread of the process still has capabilities: it was started too early.
     static func dropAll() throws(ControlError) {
         let attempt = "give up privileges"
@@ -103,7 +107,11 @@ enum Privileges {
     }
 
     private static func name(of capability: cap_value_t) -> String {
-        capability == CAP_NET_ADMIN ? "CAP_NET_ADMIN" : "CAP_NET_RAW"
+        switch capability {
+        case CAP_NET_ADMIN: "CAP_NET_ADMIN"
+        case CAP_NET_RAW: "CAP_NET_RAW"
+        default: "CAP_SYS_ADMIN"
+        }
     }
 
     /// The path of the running program.

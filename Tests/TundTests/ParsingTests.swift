@@ -24,6 +24,12 @@ import TunnelCore
     func mark(text: String, expected: UInt32?) { #expect((try? Parse.mark(text)) == expected) }
 
     @Test(arguments: [
+        ("blue", NamespaceChoice.named("blue")), ("/proc/1/ns/net", .path("/proc/1/ns/net")), ("./x", .path("./x")),
+        ("fd:3", .descriptor(3)), ("fd", .named("fd")), ("fd:", nil), ("fd:-1", nil), ("fd:x", nil), ("", nil), ("..", nil),
+    ])
+    func namespace(text: String, expected: NamespaceChoice?) { #expect((try? Parse.namespace(text)) == expected) }
+
+    @Test(arguments: [
         ("auto", MTUChoice.automatic), ("1280", .bytes(1280)), ("65515", .bytes(65515)),
         ("1279", nil), ("65516", nil), ("", nil), ("1500.0", nil),
     ])

@@ -44,8 +44,11 @@ struct tund_ifreq {
 // Glibc's, but hidden without _GNU_SOURCE. The sets are bit strings, as the kernel has them.
 const char *strerrorname_np(int code);
 int pthread_setname_np(unsigned long thread, const char *name);
+int setns(int descriptor, int type);
 int sched_getaffinity(int process, unsigned long size, void *set);
 int sched_setaffinity(int process, unsigned long size, const void *set);
+
+static const int tund_CLONE_NEWNET = 0x40000000; // <linux/sched.h> clashes with Glibc's
 
 // Enumerators that Swift sees under other names.
 static const __rlimit_resource_t tund_RLIMIT_MEMLOCK = RLIMIT_MEMLOCK;

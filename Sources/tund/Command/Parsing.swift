@@ -69,6 +69,19 @@ enum Parse {
         return rule
     }
 
+    /// `fd:N`, a path or a name.
+    static func namespace(_ text: String) throws -> NamespaceChoice {
+        if text.hasPrefix("fd:") {
+            guard let number = Int32(text.dropFirst(3)), number >= 0 else { throw BadValue("not a descriptor (like fd:3)") }
+            return .descriptor(number)
+        }
+        if text.contains("/") { return .path(text) }
+        if text.isEmpty || text == "." || text == ".." {
+            throw BadValue("neither the name of a network namespace nor a path nor fd:N")
+        }
+        return .named(text)
+    }
+
     /// `auto` or bytes.
     static func mtu(_ text: String) throws -> MTUChoice {
         if text == "auto" { return .automatic }

@@ -126,6 +126,13 @@ struct RunCommand: ParsableCommand {
 
     @Option(
         help: ArgumentHelp(
+            "The network namespace of the underlay, if not this one: a name, a path, or fd:N. Needs CAP_SYS_ADMIN at start.",
+            valueName: "NETNS"),
+        transform: Parse.namespace)
+    var underlayNetns: NamespaceChoice?
+
+    @Option(
+        help: ArgumentHelp(
             "Address of the TUN: V6/len; 'auto' for ::1 of the own prefix with the routes; 'none' to set nothing. (default: auto)",
             valueName: "V6/len"),
         transform: Parse.address)
@@ -210,7 +217,8 @@ struct RunCommand: ParsableCommand {
             routes: route, localPrefixes: localPrefix, sourceCheck: sourceCheck,
             takesCompatible: remote == nil && (v4Compatible || sourceCheck != .strict),
             hasDefaultRoute: defaultRoute, ttl: ttl, tos: tos, ecn: ecn,
-            discoversPathMTU: pmtudisc, mtu: mtu, mssClamp: mssClamp, device: dev, mark: fwmark, address: address,
+            discoversPathMTU: pmtudisc, mtu: mtu, mssClamp: mssClamp, device: dev, mark: fwmark,
+            underlayNamespace: underlayNetns, address: address,
             workers: workers.count, offloads: offloads,
             busyPoll: busyPoll)
     }
@@ -245,7 +253,8 @@ struct RunCommand: ParsableCommand {
         log.logLevel = Logger.Level(rawValue: logLevel.rawValue) ?? .info
         let configuration = try tunnelConfiguration()
         if check {
-            try Preparation(configuration).printPlan()
+            let underlay = try Failure.wrap { () throws(ControlError) in try UnderlayNamespace(configuration.underlayNamespace) }
+            try Preparation(configuration, underlay).printPlan()
             return
         }
         try Daemon(configuration: configuration, log: log, reading: tunReading).run()

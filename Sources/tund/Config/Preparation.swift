@@ -4,6 +4,7 @@ internal import TunnelCore
 /// A configuration together with what this host made of it: everything that is decided before anything is changed.
 struct Preparation {
     let configuration: TunnelConfiguration
+    private let underlay: UnderlayNamespace
     let local: IPv4Address
     let path: UnderlayPath
     /// What the workers go by.
@@ -20,14 +21,15 @@ struct Preparation {
     var ownPrefixes: [IPv6Prefix] { (delegatedPrefix.map { [$0] } ?? []) + configuration.localPrefixes }
 
     /// Asks the kernel; changes nothing and needs no privilege.
-    init(_ configuration: TunnelConfiguration) throws(Failure) {
+    init(_ configuration: TunnelConfiguration, _ underlay: UnderlayNamespace) throws(Failure) {
         self.configuration = configuration
+        self.underlay = underlay
         let query = UnderlayQuery(
             device: configuration.device, mark: configuration.mark, remote: configuration.remote,
             relays: configuration.relays, relayPrefix: configuration.domain?.relayPrefix)
         var warnings: [String] = []
         (local, path) = try Failure.wrap { () throws(ControlError) in
-            let netlink = try Netlink()
+            let netlink = try underlay.inside { () throws(ControlError) in try Netlink() }
             let local: IPv4Address
             switch configuration.local {
             case .automatic: local = try LocalAddress.find(query, over: netlink)
@@ -62,10 +64,12 @@ struct Preparation {
     /// Whether the tunnel would have its packets for itself; to be asked before its sockets are open.
     /// - Throws: if somebody else on this host takes them, too.
     func checkCoexistence() throws(Failure) {
+        let device = configuration.device == nil ? nil : path.interfaceIndex
         try Failure.wrap { () throws(ControlError) in
-            let device = configuration.device == nil ? nil : path.interfaceIndex
-            try KernelTunnel.check(try Netlink().kernelTunnels(), claims, deviceIndex: device)
-            try TunnelClaim.check(claims, against: TunnelClaim.standing())
+            try underlay.inside { () throws(ControlError) in
+                try KernelTunnel.check(try Netlink().kernelTunnels(), claims, deviceIndex: device)
+                try TunnelClaim.check(claims, against: TunnelClaim.standing())
+            }
         }
     }
 
@@ -192,6 +196,7 @@ struct Preparation {
     /// One line each, for `--check` and the log.
     var facts: [String] {
         var facts = ["local \(local) on \(path.interfaceName), path MTU \(path.mtu)"]
+        if let namespace = configuration.underlayNamespace { facts[0] += ", in the network namespace \(namespace)" }
         if let remote = configuration.remote { facts.append("point to point with \(remote)") }
         if let domain = configuration.domain, let delegatedPrefix {
             facts.append("domain \(domain.prefix) of \(domain.relayPrefix), this host owns \(delegatedPrefix)")

@@ -69,6 +69,8 @@ struct TunnelConfiguration: Equatable, Sendable {
     var device: String?
     /// SO_MARK of the tunnel's packets; 0: none.
     var mark: UInt32 = 0
+    /// Where the IPv4 side is; nil: in the process's own.
+    var underlayNamespace: NamespaceChoice?
     var address: AddressChoice = .automatic
     var workers: Int
     var offloads = Offloads()

@@ -16,22 +16,28 @@ struct Daemon {
     let reading: TunReading?
 
     func run() throws(Failure) {
+        let needed = Privileges.needed(by: configuration)
         try Failure.wrap { () throws(ControlError) in
-            try Privileges.require()
+            try Privileges.require(needed)
             ProcessSetup.raiseLimits()
         }
         let rings = try reserveRings()
-        try Failure.wrap { () throws(ControlError) in try Privileges.dropAllButNetwork() }
-        let preparation = try Preparation(configuration)
+        let underlay = try Failure.wrap { () throws(ControlError) in
+            try Privileges.dropAll(but: needed)
+            return try UnderlayNamespace(configuration.underlayNamespace)
+        }
+        let preparation = try Preparation(configuration, underlay)
         for fact in preparation.facts { log.info("\(fact)") }
         for warning in preparation.warnings { log.warning("\(warning)") }
 
         // Blocked before any thread starts, so that only the descriptor hears them.
         let signals = try Failure.wrap { () throws(SystemError) in try SignalDescriptor([SIGINT, SIGTERM, SIGHUP, SIGUSR1]) }
         try preparation.checkCoexistence()
-        let claims = try Failure.wrap { () throws(ControlError) in try TunnelClaim.Held(preparation.claims) }
+        let claims = try Failure.wrap { () throws(ControlError) in
+            try underlay.inside { () throws(ControlError) in try TunnelClaim.Held(preparation.claims) }
+        }
         defer { withExtendedLifetime(claims) {} }
-        let opened = try open(preparation, rings)
+        let opened = try open(preparation, underlay, rings)
         let follower = try Failure.wrap { () throws(ControlError) in
             let netlink = try Netlink()
             let link = try TunLink.bringUp(opened.name, preparation.link, over: netlink)
@@ -100,7 +106,9 @@ struct Daemon {
         }
     }
 
-    private func open(_ preparation: Preparation, _ rings: [ReservedRing]) throws(Failure) -> Opened {
+    private func open(
+        _ preparation: Preparation, _ underlay: UnderlayNamespace, _ rings: [ReservedRing]
+    ) throws(Failure) -> Opened {
         let policy = preparation.policy
         let binding = UnderlayBinding(local: policy.local.rawValue, device: configuration.device, mark: configuration.mark)
         // What most packets carry is the sockets' own; a message that differs says so.
@@ -112,7 +120,7 @@ struct Daemon {
                 throw SystemError("multishot read of the TUN (Linux 6.7)", code: EOPNOTSUPP)
             }
             log.debug("reading the TUN by \(reading.rawValue)")
-            let guardian = try RawSocket.guardian(binding)
+            let guardian = try underlay.inside { () throws(SystemError) in try RawSocket.guardian(binding) }
             let softErrors: SoftErrors? = if case .remote = policy.peers { SoftErrors() } else { nil }
             let finished = try WakeUp()
             let name = configuration.name
@@ -125,14 +133,16 @@ struct Daemon {
                     try negotiate(queue)
                     tunWriter = try queue.writer()
                 }
-                let underlay = try RawUnderlay(
-                    binding, worker: index, of: configuration.workers, dontFragment: configuration.discoversPathMTU, ttl: ttl,
-                    tos: tos)
-                receivers.append(underlay.receiver)
+                let sockets = try underlay.inside { () throws(SystemError) in
+                    try RawUnderlay(
+                        binding, worker: index, of: configuration.workers, dontFragment: configuration.discoversPathMTU, ttl: ttl,
+                        tos: tos)
+                }
+                receivers.append(sockets.receiver)
                 let wakeUp = try WakeUp()
                 let errors = ErrorTable()
                 let engine = try Engine(
-                    rings[index], tun: queue, underlay: underlay, wakeUp: wakeUp, errors: errors, reading: reading,
+                    rings[index], tun: queue, underlay: sockets, wakeUp: wakeUp, errors: errors, reading: reading,
                     busyPoll: configuration.busyPoll)
                 let processors = Processors.allowed
                 threads.append(
