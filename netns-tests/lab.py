@@ -284,6 +284,7 @@ class Tund(Process):
         """`through` is a command that execs the rest of its command line, to start tund under other circumstances."""
         self.name = name
         self._blocks: list[Counter] = []
+        self._sit: dict[str, int] = {}
         super().__init__(namespace.command([*through, binary, "run", name, *shlex.split(options)]))
         try:
             self.wait_until(lambda: any("ready" in line for line in self.err), "line with 'ready' on stderr")
@@ -310,6 +311,11 @@ class Tund(Process):
             assert time.monotonic() < end, f"{counters}\n{self.transcript()}"
         return counters
 
+    def sit_counters(self) -> dict[str, int]:
+        """By the names of a sit interface's."""
+        self.counters()
+        return dict(self._sit)
+
     def final_counters(self) -> Counter:
         """The counters printed at the end."""
         return self._blocks[-1]
@@ -321,6 +327,8 @@ class Tund(Process):
             self._blocks.append(Counter())
         if match := re.match(r"(?:counter|drop|error) (\S+) (\d+)(?: #.*)?$", line):
             self._blocks[-1][match[1]] = int(match[2])
+        elif match := re.match(r"sit (\w+) (\d+)$", line):
+            self._sit[match[1]] = int(match[2])
 
     def threads(self) -> list[Path]:
         """/proc/PID/task/TID of each thread."""

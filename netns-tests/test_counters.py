@@ -10,6 +10,8 @@ import time
 import pytest
 
 from lab import STOP_WITHIN
+from packets import HERE, in_ipv4, inner
+from wire import HostOnAWire
 
 COUNTERS = ["uplink.packets", "uplink.bytes", "downlink.packets", "downlink.bytes"]
 
@@ -39,11 +41,34 @@ def test_the_format(pair):
     tund.stop()
     line = re.compile(r"(counter (?P<counter>[a-z.]+) \d+"
                       r"|drop (up|down)link\.[a-z0-9-]+ [1-9]\d* # .+"
-                      r"|error [a-z-]+\.E[A-Z0-9]+ [1-9]\d* # .+)")
+                      r"|error [a-z-]+\.E[A-Z0-9]+ [1-9]\d* # .+"
+                      r"|sit [a-z_]+ \d+)")
     matches = [line.fullmatch(text) for text in tund.out]
     assert all(matches), tund.transcript()
     counters = [match["counter"] for match in matches if match["counter"]]
     assert counters == COUNTERS * 3, "two blocks on demand and the last one"
+
+
+def test_sit_names(lab):
+    """What a sit interface would count, each packet where sit counts it; the addresses of these are nobody's or spoofed."""
+    host = HostOnAWire(lab)
+    before = host.tund.sit_counters()
+    host.observe(
+        from_wire=[in_ipv4(inner(tc=0), tos=3), in_ipv4(inner(source="fd12:3456:7800:3::1"))],
+        from_host=[inner(HERE, "2001:db8::1"), inner(HERE, "fd12:3456:78ff:ffff::1")])
+    after = host.tund.sit_counters()
+    rise = {name: after[name] - before[name] for name in after}
+    assert rise == {"rx_packets": 1, "rx_bytes": 64, "rx_errors": 2, "rx_frame_errors": 1, "tx_packets": 1, "tx_bytes": 64,
+                    "tx_errors": 2, "tx_dropped": 0, "tx_carrier_errors": 1, "collisions": 0}, rise  # fmt: skip
+
+
+def test_an_unreachable_host_is_a_carrier_error(pair):
+    a, tund, _ = pair
+    a.ip("route add unreachable 10.0.0.9")
+    a.ping("2002:a00:9::1", options="-W 1")
+    tund.counters_once(lambda counters: counters["underlay-send.EHOSTUNREACH"])
+    sit = tund.sit_counters()
+    assert sit["tx_carrier_errors"] == 1 and sit["tx_errors"] >= 1
 
 
 def test_sigusr1_goes_on(pair):

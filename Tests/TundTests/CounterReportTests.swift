@@ -1,3 +1,4 @@
+import Glibc
 import RingIO
 import Testing
 import TunnelCore
@@ -27,7 +28,42 @@ import TunnelCore
                 "counter answer.held-back 1",
                 "drop downlink.ecn 2 # congestion was marked on a packet that cannot carry the mark (RFC 6040)",
                 "error icmp.3/2 4 # ICMP protocol unreachable: nobody takes protocol 41 there",
+                "sit rx_packets 0", "sit rx_bytes 7", "sit rx_errors 2", "sit rx_frame_errors 2", "sit tx_packets 3",
+                "sit tx_bytes 200", "sit tx_errors 0", "sit tx_dropped 0", "sit tx_carrier_errors 0", "sit collisions 0",
             ])
+    }
+
+    /// The counters of a sit interface that one drop raises (sit.c `ipip6_rcv`, `ipip6_tunnel_xmit`).
+    @Test(arguments: [
+        (DropReason.downlinkECN, ["rx_errors", "rx_frame_errors"]),
+        (.downlinkInnerSourceSpoofed, ["rx_errors"]),
+        (.downlinkInnerDestinationForeign, ["rx_errors"]),
+        (.downlinkShort, []),
+        (.downlinkOuterSourceUnknown, []),
+        (.uplinkNoRoute, ["tx_errors"]),
+        (.uplinkMulticastDestination, ["tx_errors"]),
+        (.uplinkTooBig, ["tx_errors"]),
+        (.uplinkNarrowPath, ["tx_errors", "collisions"]),
+        (.uplinkMartianDestination, ["tx_errors", "tx_carrier_errors"]),
+        (.uplinkForeignSource, []),
+    ])
+    func countsADropAsSitDoes(reason: DropReason, names: [String]) {
+        var counters = Counters()
+        counters.count(reason)
+        let raised = CounterReport([counters], []).sit.filter { $0.value == 1 }.map(\.counter.rawValue)
+        #expect(raised == names)
+    }
+
+    @Test(arguments: [
+        (PacketOperation.underlaySend, ENETUNREACH, [SitCounter.sendErrors, .sendCarrierErrors]),
+        (.underlaySend, EHOSTUNREACH, [.sendErrors, .sendCarrierErrors]),
+        (.underlaySend, ENOBUFS, [.sendDropped]),
+        (.underlaySend, EPERM, [.sendDropped]),
+        (.underlaySend, EMSGSIZE, []),
+        (.tunWrite, ENOBUFS, []),
+    ])
+    func countsAnErrorAsSitDoes(operation: PacketOperation, code: Int32, counters: [SitCounter]) {
+        #expect(SitCounter.counters(of: operation, code: code) == counters)
     }
 
     @Test func aPageKeepsEveryField() {

@@ -8,6 +8,8 @@ struct CounterReport: Equatable {
     var errors: [(operation: PacketOperation, code: Int32, value: UInt64)] = []
     /// Packets that found a receive buffer full.
     var overflows: UInt64 = 0
+    /// By the names and the meaning that a sit interface gives them: each again counts what stands above.
+    var sit: [(counter: SitCounter, value: UInt64)] = []
     /// ICMP errors about packets of ours, by type and code.
     var icmp: [(type: UInt8, code: UInt8, value: UInt64)] = []
 
@@ -35,6 +37,17 @@ struct CounterReport: Equatable {
                 if value > 0 { errors.append((operation, code, value)) }
             }
         }
+        var sums: [SitCounter: UInt64] = [
+            .sentPackets: packets[0].value, .sentBytes: packets[1].value,
+            .receivedPackets: packets[2].value, .receivedBytes: packets[3].value,
+        ]
+        for (reason, value) in drops {
+            for counter in SitCounter.counters(of: reason) { sums[counter, default: 0] &+= value }
+        }
+        for (operation, code, value) in errors {
+            for counter in SitCounter.counters(of: operation, code: code) { sums[counter, default: 0] &+= value }
+        }
+        sit = SitCounter.allCases.map { ($0, sums[$0] ?? 0) }
         self.icmp = icmp.sorted { ($0.key.type, $0.key.code) < ($1.key.type, $1.key.code) }
             .map { ($0.key.type, $0.key.code, $0.value) }
     }
@@ -52,6 +65,7 @@ struct CounterReport: Equatable {
                 "error \($0.operation.name).\(SystemError.name(of: $0.code)) \($0.value) # \(SystemError.reason(of: $0.code))"
             }
             + icmp.map { "error icmp.\($0.type)/\($0.code) \($0.value) # ICMP \(ICMPKind(type: $0.type, code: $0.code))" }
+            + sit.map { "sit \($0.counter.rawValue) \($0.value)" }
     }
 }
 
