@@ -69,7 +69,7 @@ public struct ICMPv6Error: Hashable, Sendable, BitwiseCopyable {
     /// The packet's source, if it may be told. RFC 4443 section 2.4 (e): no error about errors, nor to what is not one node, and
     /// about multicast only that it is too big.
     private func recipient(_ bytes: RawSpan) -> IPv6Address? {
-        guard let packet = IPv6View(bytes) else { return nil }
+        guard let packet = IPv6View(bytes), packet.version == 6 else { return nil }
         let source = packet.source
         if source == .unspecified || source == .loopback || source.isMulticast { return nil }
         if packet.destination.isMulticast && type != ICMPv6Type.packetTooBig { return nil }

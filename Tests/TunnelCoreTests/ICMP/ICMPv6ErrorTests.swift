@@ -100,6 +100,7 @@ import Testing
         ),
         ("ICMPv6 without a type", Packets.inner(source, "2001:db8::2", next: 58, payload: [])),
         ("too short for a packet", [UInt8](Packets.inner(source, "2001:db8::2")[..<39])),
+        ("not IPv6", Packets.inner(source, "2001:db8::2", version: 4)),
         ("nothing", []),
     ]
 
