@@ -80,6 +80,13 @@ public struct ReceiveMerge: ~Copyable {
         }
     }
 
+    /// Takes an IPv4 packet, which goes as it is. No IPv6 packet is of its flow.
+    mutating func addIPv4(_ slice: Slice, _ virtio: VirtioNetHeader) {
+        let index = Int32(truncatingIfNeeded: packets.count)
+        packets.append(Packet(slice: slice, next: Self.none, virtio: virtio))
+        appendAlone(index)
+    }
+
     mutating func addTCP(_ index: Int32, _ bytes: RawSpan, isUnfinished: Bool, _ memory: RawSpan) {
         guard let tcp = TCPView(unsafe bytes.extracting(unchecked: IPv6Header.length..<bytes.byteCount)) else {
             return appendAlone(index)

@@ -11,11 +11,12 @@ public struct SegmentationSplit: Hashable, Sendable {
     }
 
     public let kind: Kind
-    /// Where the transport header begins, from the IPv6 header's first byte.
+    let isIPv4: Bool
+    /// Where the transport header begins, from the packet's first byte.
     let transportOffset: Int
     /// All headers, extension headers included, which every segment repeats.
     let headerLength: Int
-    /// Where the checksum field is, from the IPv6 header's first byte.
+    /// Where the checksum field is, from the packet's first byte.
     let checksumField: Int
     /// Payload bytes of every segment but the last.
     let segmentSize: Int
@@ -23,18 +24,31 @@ public struct SegmentationSplit: Hashable, Sendable {
     let wholeLength: Int
 
     /// Checks a packet against its virtio-net header. The header's own header length is not trusted.
-    /// - Parameter packet: trimmed to its inner length.
+    /// - Parameter packet: IPv6 or IPv4, trimmed to its inner length.
     /// - Returns: nil where the request makes no sense, or asks for something that was never negotiated.
-    public init?(_ packet: borrowing IPv6View, _ virtio: borrowing VirtioNetView) {
-        let length = packet.bytes.byteCount
+    public init?(_ packet: RawSpan, _ virtio: borrowing VirtioNetView) {
+        if let packet = IPv4View(packet) {
+            self.init(packet.bytes, isIPv4: true, behind: packet.headerLength, packet.upperLayer, virtio)
+        } else if let packet = IPv6View(packet) {
+            self.init(packet.bytes, isIPv4: false, behind: IPv6Header.length, packet.upperLayer, virtio)
+        } else {
+            return nil
+        }
+    }
+
+    private init?(
+        _ bytes: RawSpan, isIPv4: Bool, behind networkHeader: Int, _ upper: UpperLayer, _ virtio: borrowing VirtioNetView
+    ) {
+        let length = bytes.byteCount
         wholeLength = length
+        self.isIPv4 = isIPv4
         transportOffset = virtio.checksumStart
         checksumField = virtio.checksumStart + virtio.checksumOffset
-        guard virtio.needsChecksum, transportOffset >= IPv6Header.length, checksumField + 2 <= length else { return nil }
+        guard virtio.needsChecksum, transportOffset >= networkHeader, checksumField + 2 <= length else { return nil }
         let kind: Kind
         switch virtio.segmentation {
         case .none: kind = .checksumOnly
-        case .tcp6: kind = .tcp
+        case .tcp6 where !isIPv4, .tcp4 where isIPv4: kind = .tcp
         case .udp: kind = .udp
         default: return nil
         }
@@ -46,9 +60,8 @@ public struct SegmentationSplit: Hashable, Sendable {
             return
         }
 
-        let upper = packet.upperLayer
         guard upper.offset == transportOffset, !upper.isFragment else { return nil }
-        let transport = packet.bytes.extracting(droppingFirst: transportOffset)
+        let transport = bytes.extracting(droppingFirst: transportOffset)
         switch kind {
         case .tcp:
             guard upper.protocolNumber == ProtocolNumber.tcp, virtio.checksumOffset == TCPHeader.checksumOffset,
@@ -106,7 +119,15 @@ public struct SegmentationSplit: Hashable, Sendable {
             let count = min(segmentSize, payloadEnd - payload)
             let length = headerLength &+ count
             memory.copy(from: start, to: header, count: headerLength)
-            memory.put(big: UInt16(truncatingIfNeeded: length &- IPv6Header.length), at: header &+ 4)
+            if isIPv4 {
+                // Each a packet of its own, as the kernel numbers them (net/ipv4/af_inet.c `inet_gso_segment`).
+                let identification = memory.bytes.big16(at: start &+ 4) &+ UInt16(truncatingIfNeeded: index)
+                IPv4Header.rewrite(
+                    totalLength: UInt16(truncatingIfNeeded: length), identification: identification, in: &memory, at: header,
+                    length: transportOffset)
+            } else {
+                memory.put(big: UInt16(truncatingIfNeeded: length &- IPv6Header.length), at: header &+ 4)
+            }
 
             let transport = header &+ transportOffset
             let transportLength = length &- transportOffset

@@ -21,44 +21,65 @@ extension VirtioNetHeader {
         self.init()
         guard let packet = IPv6View(bytes) else { return }
         let upper = packet.upperLayer
-        guard upper.protocolNumber == ProtocolNumber.tcp || upper.protocolNumber == ProtocolNumber.udp else { return }
         // With a routing header under way the pseudo header holds an address further on in it; such a packet is nobody's TCP
-        // connection through a virtual wire. A fragment's checksum covers all fragments, so it is always finished.
-        if upper.isFragment || upper.hasSegmentsLeft { return }
-        let transport = bytes.extracting(droppingFirst: upper.offset)
+        // connection through a virtual wire.
+        if !upper.isTransport || upper.hasSegmentsLeft { return }
+        var addresses = InternetChecksum()
+        addresses.add(packet.source)
+        addresses.add(packet.destination)
+        if !leaveToTUN(upper, of: bytes, addresses, merged: .tcp6, mtu: mtu) { return nil }
+    }
 
+    /// The same of an IPv4 packet.
+    public init?(deliveringIPv4 bytes: RawSpan, mtu: Int) {
+        self.init()
+        guard let packet = IPv4View(bytes) else { return }
+        let upper = packet.upperLayer
+        if !upper.isTransport { return }
+        var addresses = InternetChecksum()
+        addresses.add(packet.source.rawValue)
+        addresses.add(packet.destination.rawValue)
+        if !leaveToTUN(upper, of: bytes, addresses, merged: .tcp4, mtu: mtu) { return nil }
+    }
+
+    /// - Parameters:
+    ///   - addresses: the pseudo header's.
+    ///   - merged: what a merged packet is to be cut as.
+    /// - Returns: false where the packet cannot be delivered.
+    @inlinable
+    mutating func leaveToTUN(
+        _ upper: UpperLayer, of bytes: RawSpan, _ addresses: InternetChecksum, merged: Segmentation, mtu: Int
+    ) -> Bool {
+        // A fragment's checksum covers all fragments, so it is always finished.
+        if upper.isFragment { return true }
+        let transport = bytes.extracting(droppingFirst: upper.offset)
         let isTCP = upper.protocolNumber == ProtocolNumber.tcp
-        let checksumOffset = isTCP ? TCPHeader.checksumOffset : UDPHeader.checksumOffset
         let headerLength: Int
         let field: UInt16
+        var answersMark = false
         if isTCP {
-            guard let tcp = TCPView(transport) else { return }
+            guard let tcp = TCPView(transport) else { return true }
             (headerLength, field) = (tcp.headerLength, tcp.checksum)
-            hasECN = tcp.flags.contains(.cwr)
+            answersMark = tcp.flags.contains(.cwr)
         } else {
-            guard let udp = UDPView(transport), udp.checksum != 0 else { return }
+            guard let udp = UDPView(transport), udp.checksum != 0 else { return true }
             (headerLength, field) = (UDPHeader.length, udp.checksum)
         }
-        var pseudo = InternetChecksum()
-        pseudo.addPseudoHeader(
-            source: packet.source, destination: packet.destination, length: transport.byteCount,
-            protocolNumber: upper.protocolNumber)
-        guard pseudo.folded == field else {
-            hasECN = false
-            return
-        }
+        var pseudo = addresses
+        pseudo.add(UInt32(truncatingIfNeeded: transport.byteCount))
+        pseudo.add(UInt32(upper.protocolNumber))
+        guard pseudo.folded == field else { return true }
 
         needsChecksum = true
         checksumStart = UInt16(truncatingIfNeeded: upper.offset)
-        self.checksumOffset = UInt16(truncatingIfNeeded: checksumOffset)
-        if bytes.byteCount <= mtu {
-            hasECN = false
-            return
-        }
+        checksumOffset = UInt16(isTCP ? TCPHeader.checksumOffset : UDPHeader.checksumOffset)
+        if bytes.byteCount <= mtu { return true }
         let size = Self.leastMTU - upper.offset - headerLength
-        if !isTCP || size <= 0 { return nil }
-        segmentation = .tcp6
+        if !isTCP || size <= 0 { return false }
+        segmentation = merged
+        hasECN = answersMark
         self.headerLength = UInt16(truncatingIfNeeded: upper.offset + headerLength)
         segmentSize = UInt16(truncatingIfNeeded: size)
+        return true
     }
 }

@@ -6,6 +6,7 @@ extension TunnelPolicy {
     public func decapsulate(_ bytes: RawSpan) -> DownlinkVerdict {
         // The kernel checked version, length and checksum before the socket saw the packet, and reassembled fragments.
         guard let outer = IPv4View(bytes) else { return .drop(.downlinkOuterHeader) }
+        if outer.protocolNumber == ProtocolNumber.ipv4 { return decapsulateIPv4(outer) }
         let innerOffset = outer.headerLength
         guard let whole = IPv6View(bytes.extracting(droppingFirst: innerOffset)) else { return .drop(.downlinkShort) }
         guard outer.destination == local else { return .drop(.downlinkOuterDestination) }
@@ -49,7 +50,9 @@ extension TunnelPolicy {
             switch decapsulate(memory.bytes.extracting(slice.range)) {
             case .deliver(let delivery):
                 let inner = Slice(offset: Int(slice.offset) + delivery.innerOffset, length: delivery.innerLength)
-                if let virtio = VirtioNetHeader(delivering: memory.bytes.extracting(inner.range), mtu: mtu) {
+                if delivery.isIPv4 {
+                    if deliverIPv4(inner, delivery, in: &memory, merge: &merge) { continue }
+                } else if let virtio = VirtioNetHeader(delivering: memory.bytes.extracting(inner.range), mtu: mtu) {
                     IPv6Header.rewrite(trafficClass: delivery.trafficClass, in: &memory, at: Int(inner.offset))
                     mssClamp.apply(to: inner, in: &memory, isUnfinished: virtio.needsChecksum)
                     merge.add(inner, virtio, in: memory.bytes)

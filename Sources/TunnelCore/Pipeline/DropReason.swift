@@ -4,6 +4,7 @@ public enum DropReason: UInt8, CaseIterable, Sendable {
     // Uplink, in the order of the checks.
     case uplinkShort
     case uplinkNotIPv6
+    case uplinkNotIPv4
     case uplinkTruncated
     case uplinkOversized
     case uplinkOffload
@@ -23,6 +24,7 @@ public enum DropReason: UInt8, CaseIterable, Sendable {
     case downlinkOuterHeader
     case downlinkOuterDestination
     case downlinkNotIPv6
+    case downlinkNotIPv4
     case downlinkTruncated
     case downlinkOuterSourceMartian
     case downlinkOuterSourceUnknown
@@ -41,9 +43,10 @@ public enum DropReason: UInt8, CaseIterable, Sendable {
     /// How it is shown: `uplink.` or `downlink.` and a name that never changes, and what it means.
     public var entry: (name: StaticString, text: StaticString) {
         switch self {
-        case .uplinkShort: ("uplink.short", "shorter than an IPv6 header")
+        case .uplinkShort: ("uplink.short", "shorter than its IP header")
         case .uplinkNotIPv6: ("uplink.not-ipv6", "the TUN handed over something that is not IPv6")
-        case .uplinkTruncated: ("uplink.truncated", "the payload length runs past the packet's end")
+        case .uplinkNotIPv4: ("uplink.not-ipv4", "the TUN handed over something that is not IPv4, which alone mode ipip carries")
+        case .uplinkTruncated: ("uplink.truncated", "its lengths and the packet's end contradict each other")
         case .uplinkOversized: ("uplink.oversized", "too long for an IPv4 packet")
         case .uplinkOffload: ("uplink.offload", "a checksum or segmentation request that makes no sense")
         case .uplinkNestedTunnel: ("uplink.nested-tunnel", "carries protocol 41 or 4: a tunnel in the tunnel")
@@ -59,16 +62,18 @@ public enum DropReason: UInt8, CaseIterable, Sendable {
         case .uplinkHopLimitZero: ("uplink.hop-limit-zero", "no TTL to inherit")
         case .uplinkTooBig: ("uplink.too-big", "longer than the path takes: its source gets Packet Too Big")
         case .uplinkNarrowPath: ("uplink.narrow-path", "the path takes less than the least IPv4 packets")
-        case .downlinkShort: ("downlink.short", "shorter than an IPv6 header")
+        case .downlinkShort: ("downlink.short", "shorter than an inner IP header")
         case .downlinkOuterHeader: ("downlink.outer-header", "bad IPv4 header")
         case .downlinkOuterDestination: ("downlink.outer-destination", "not sent to this tunnel's address")
         case .downlinkNotIPv6: ("downlink.not-ipv6", "the inner version is not 6")
-        case .downlinkTruncated: ("downlink.truncated", "the inner payload length runs past the packet's end")
+        case .downlinkNotIPv4: ("downlink.not-ipv4", "protocol 4, but the inner version is not 4")
+        case .downlinkTruncated: ("downlink.truncated", "the inner lengths and the packet's end contradict each other")
         case .downlinkOuterSourceMartian: ("downlink.outer-source-martian", "outer source is not another host's address")
         case .downlinkOuterSourceUnknown:
             ("downlink.outer-source-unknown", "outer source is neither in the domain nor a relay or endpoint")
         case .downlinkNestedTunnel: ("downlink.nested-tunnel", "carries protocol 41 or 4: a tunnel in the tunnel")
-        case .downlinkInnerSourceInvalid: ("downlink.inner-source-invalid", "inner source is not a global unicast address")
+        case .downlinkInnerSourceInvalid:
+            ("downlink.inner-source-invalid", "inner source is not an address of one host that may cross a tunnel")
         case .downlinkInnerSourceSpoofed:
             ("downlink.inner-source-spoofed", "inner source belongs to another host than the outer source")
         case .downlinkInnerSourceUnauthorized:

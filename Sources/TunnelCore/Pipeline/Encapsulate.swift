@@ -8,8 +8,9 @@ extension TunnelPolicy {
     /// - Parameter isSuperPacket: it will be cut into segments, so it may be longer than a packet can be.
     @inlinable
     public func encapsulate(_ bytes: RawSpan, isSuperPacket: Bool = false) -> UplinkVerdict {
-        guard let whole = IPv6View(bytes) else { return .drop(.uplinkShort) }
-        guard whole.version == 6 else { return .drop(.uplinkNotIPv6) }
+        guard let whole = IPv6View(bytes), whole.version == 6, mode.carriesIPv6 else {
+            return encapsulateOther(bytes, isSuperPacket: isSuperPacket)
+        }
         guard let packet = whole.trimmed else { return .drop(.uplinkTruncated) }
         let innerLength = packet.bytes.byteCount
         guard isSuperPacket || innerLength <= Self.longestInner else { return .drop(.uplinkOversized) }
@@ -21,19 +22,27 @@ extension TunnelPolicy {
         case .drop(let reason): return .drop(reason)
         }
 
+        guard let (ttl, tos) = outerFields(hopLimit: packet.hopLimit, trafficClass: packet.trafficClass) else {
+            return .drop(.uplinkHopLimitZero)
+        }
+        return .send(
+            OuterHeader(destination: destination, ttl: ttl, tos: tos, dontFragment: dontFragment), innerLength: innerLength)
+    }
+
+    /// TTL and TOS for an inner packet; nil if it has no TTL to inherit.
+    @inlinable
+    func outerFields(hopLimit: UInt8, trafficClass: UInt8) -> (ttl: UInt8, tos: UInt8)? {
         let ttl: UInt8
         switch self.ttl {
         case .fixed(let value): ttl = value
         case .inherit:
-            ttl = packet.hopLimit
-            if ttl == 0 { return .drop(.uplinkHopLimitZero) }
+            if hopLimit == 0 { return nil }
+            ttl = hopLimit
         }
-        let tos: UInt8
-        switch self.tos {
-        case .fixed(let value): tos = ECN.encapsulate(tos: value, inner: packet.trafficClass, by: ecn)
-        case .inherit: tos = ECN.encapsulate(tos: packet.trafficClass, inner: packet.trafficClass, by: ecn)
+        switch tos {
+        case .fixed(let value): return (ttl, ECN.encapsulate(tos: value, inner: trafficClass, by: ecn))
+        case .inherit: return (ttl, ECN.encapsulate(tos: trafficClass, inner: trafficClass, by: ecn))
         }
-        return .send(OuterHeader(destination: destination, ttl: ttl, tos: tos), innerLength: innerLength)
     }
 
     @usableFromInline
@@ -173,9 +182,9 @@ extension TunnelPolicy {
             return .drop(reason)
         case .send(let outer, let innerLength):
             if virtio.asksForNothing { return .whole(outer, innerLength: innerLength) }
-            guard let packet = IPv6View(bytes.extracting(first: innerLength)),
-                let split = SegmentationSplit(packet, virtio)
-            else { return .drop(.uplinkOffload) }
+            guard let split = SegmentationSplit(bytes.extracting(first: innerLength), virtio) else {
+                return .drop(.uplinkOffload)
+            }
             if split.longestSegment > Self.longestInner { return .drop(.uplinkOversized) }
             return .split(outer, innerLength: innerLength, split)
         }

@@ -4,36 +4,46 @@
 /// The most that a SYN may announce when it crosses the tunnel, in either direction.
 public struct MSSClamp: Hashable, Sendable {
     @usableFromInline let ipv6: UInt16
+    @usableFromInline let ipv4: UInt16
 
     /// Nothing is more than that.
     public static let off = MSSClamp(UInt16.max)
 
-    public init(_ size: UInt16) { ipv6 = size }
+    public init(_ size: UInt16) { (ipv6, ipv4) = (size, size) }
 
     /// What an MTU leaves beside headers without options, which is what the MSS counts (RFC 6691).
-    public init(mtu: Int) { self.init(UInt16(clamping: mtu - IPv6Header.length - TCPHeader.minimumLength)) }
+    public init(mtu: Int) {
+        ipv6 = UInt16(clamping: mtu - IPv6Header.length - TCPHeader.minimumLength)
+        ipv4 = UInt16(clamping: mtu - IPv4Header.minimumLength - TCPHeader.minimumLength)
+    }
 
     /// Lowers what a SYN announces if it is too much; never raises it, never adds the option, and leaves all else as it is.
     /// - Parameters:
-    ///   - packet: an IPv6 packet, exactly as long as its header says.
+    ///   - packet: an IPv6 or IPv4 packet, exactly as long as its header says.
     ///   - isUnfinished: the checksum field holds the pseudo header's sum, in which no option is.
     @inlinable @_lifetime(memory: copy memory)
     func apply(to packet: Slice, in memory: inout MutableRawSpan, isUnfinished: Bool) {
         if ipv6 == .max { return }
-        guard let header = Self.headerOfSYN(memory.bytes.extracting(packet.range)) else { return }
+        guard let (header, limit) = headerOfSYN(memory.bytes.extracting(packet.range)) else { return }
         let start = Int(packet.offset) &+ header.lowerBound
-        Self.lower(to: ipv6, start..<start &+ header.count, in: &memory, isUnfinished: isUnfinished)
+        Self.lower(to: limit, start..<start &+ header.count, in: &memory, isUnfinished: isUnfinished)
     }
 
-    /// Where in a packet that opens a TCP connection the TCP header is, options included.
+    /// Where in a packet that opens a TCP connection the TCP header is, options included, and what it may announce.
     @inlinable
-    static func headerOfSYN(_ bytes: RawSpan) -> Range<Int>? {
-        guard let packet = IPv6View(bytes) else { return nil }
-        let upper = packet.upperLayer
+    func headerOfSYN(_ bytes: RawSpan) -> (header: Range<Int>, limit: UInt16)? {
+        let (upper, limit): (UpperLayer, UInt16)
+        if let packet = IPv4View(bytes) {
+            (upper, limit) = (packet.upperLayer, ipv4)
+        } else if let packet = IPv6View(bytes) {
+            (upper, limit) = (packet.upperLayer, ipv6)
+        } else {
+            return nil
+        }
         guard upper.protocolNumber == ProtocolNumber.tcp, !upper.isLaterFragment,
             let tcp = TCPView(bytes.extracting(droppingFirst: upper.offset)), tcp.flags.contains(.syn)
         else { return nil }
-        return upper.offset..<upper.offset &+ tcp.headerLength
+        return (upper.offset..<upper.offset &+ tcp.headerLength, limit)
     }
 
     /// - Parameter header: where in `memory` the whole TCP header is.

@@ -17,12 +17,20 @@ public struct OuterHeader: Hashable, Sendable, BitwiseCopyable {
     public var destination: IPv4Address
     public var ttl: UInt8
     public var tos: UInt8
+    /// 41, or 4.
+    public var protocolNumber: UInt8
+    /// As the tunnel has it, and for IPv4 inside also as the packet itself has it.
+    public var dontFragment: Bool
 
     @inlinable
-    public init(destination: IPv4Address, ttl: UInt8, tos: UInt8) {
+    public init(
+        destination: IPv4Address, ttl: UInt8, tos: UInt8, protocolNumber: UInt8 = ProtocolNumber.ipv6, dontFragment: Bool = true
+    ) {
         self.destination = destination
         self.ttl = ttl
         self.tos = tos
+        self.protocolNumber = protocolNumber
+        self.dontFragment = dontFragment
     }
 
     /// For the downlink, where there is none.

@@ -5,6 +5,19 @@ public enum OuterField: Hashable, Sendable {
     case fixed(UInt8)
 }
 
+/// What a tunnel carries (`ip tunnel help`: mode).
+public enum TunnelMode: String, Hashable, Sendable, CaseIterable {
+    /// IPv6, as protocol 41.
+    case ip6ip
+    /// IPv4, as protocol 4 (RFC 2003); point to point only.
+    case ipip
+    /// Both; point to point only.
+    case any
+
+    @inlinable public var carriesIPv6: Bool { self != .ipip }
+    @inlinable public var carriesIPv4: Bool { self != .ip6ip }
+}
+
 /// What a tunnel does with packets: everything a worker needs to know, checked once and never changed. A new configuration
 /// is a new value.
 public struct TunnelPolicy: Sendable {
@@ -12,6 +25,7 @@ public struct TunnelPolicy: Sendable {
     public var local: IPv4Address
     /// Whom the tunnel talks to.
     public var peers: Peers
+    public var mode = TunnelMode.ip6ip
     public var sourceCheck = SourceCheck.strict
     public var ttl: OuterField = .fixed(64)
     public var tos: OuterField = .inherit

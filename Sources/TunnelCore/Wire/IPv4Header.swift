@@ -46,6 +46,21 @@ public struct IPv4View: ~Escapable {
     @inlinable public var checksum: UInt16 { bytes.big16(at: 10) }
     @inlinable public var source: IPv4Address { IPv4Address(rawValue: bytes.big32(at: 12)) }
     @inlinable public var destination: IPv4Address { IPv4Address(rawValue: bytes.big32(at: 16)) }
+
+    /// The same packet without what stands behind its total length; nil if that is not all there, or less than the header.
+    @inlinable public var trimmed: IPv4View? {
+        @_lifetime(copy self) get {
+            guard totalLength >= headerLength, totalLength <= bytes.byteCount else { return nil }
+            return IPv4View(bytes.extracting(first: totalLength))
+        }
+    }
+
+    @inlinable
+    public var upperLayer: UpperLayer {
+        UpperLayer(
+            protocolNumber: protocolNumber, offset: headerLength, isFragment: moreFragments || fragmentOffset > 0,
+            isLaterFragment: fragmentOffset > 0)
+    }
 }
 
 /// An IPv4 header without options, as values.
@@ -82,6 +97,29 @@ public struct IPv4Header: Equatable, Sendable {
         protocolNumber = view.protocolNumber
         source = view.source
         destination = view.destination
+    }
+
+    /// Replaces the type of service of a header that is already written at `offset`, and updates its checksum.
+    @inlinable @_lifetime(bytes: copy bytes)
+    static func rewrite(typeOfService: UInt8, in bytes: inout MutableRawSpan, at offset: Int) {
+        let old = bytes.bytes.big16(at: offset)
+        let new = old & 0xFF00 | UInt16(typeOfService)
+        if new == old { return }
+        let checksum = InternetChecksum.updated(bytes.bytes.big16(at: offset + 10), replacing: old, with: new)
+        bytes.put(big: new, at: offset)
+        bytes.put(big: checksum, at: offset + 10)
+    }
+
+    /// Makes a header of `length` bytes that is already written at `offset` the one of another segment.
+    @_lifetime(bytes: copy bytes)
+    static func rewrite(totalLength: UInt16, identification: UInt16, in bytes: inout MutableRawSpan, at offset: Int, length: Int)
+    {
+        bytes.put(big: totalLength, at: offset + 2)
+        bytes.put(big: identification, at: offset + 4)
+        bytes.put(0 as UInt16, at: offset + 10)
+        var sum = InternetChecksum()
+        sum.add(bytes.bytes.extracting(offset..<offset + length))
+        bytes.put(big: sum.checksum, at: offset + 10)
     }
 
     /// Writes all 20 bytes, the header checksum included, to the start of `bytes`, which must hold them.

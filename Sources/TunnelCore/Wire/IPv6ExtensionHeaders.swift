@@ -6,13 +6,13 @@
 //
 // The fragment header is 8 bytes; the authentication header counts in units of 4: (Payload Len + 2) * 4.
 
-/// What stands behind an IPv6 header's extension headers.
+/// What stands behind an IPv6 header's extension headers, or behind an IPv4 header.
 public struct UpperLayer: Equatable, Sendable {
     /// The next header value that ends the chain: a transport, a tunnel, or a type that is not an extension header.
     public var protocolNumber: UInt8
-    /// Where it begins, from the IPv6 header's first byte.
+    /// Where it begins, from the packet's first byte.
     public var offset: Int
-    /// A fragment header stood in the chain, so what is at `offset` is a part.
+    /// The packet is a fragment, so what is at `offset` is a part.
     public var isFragment: Bool
     /// It is not even the beginning: there are no headers at `offset`.
     public var isLaterFragment: Bool
@@ -29,6 +29,11 @@ public struct UpperLayer: Equatable, Sendable {
         self.isLaterFragment = isLaterFragment
         self.hasSegmentsLeft = hasSegmentsLeft
     }
+}
+
+extension UpperLayer {
+    /// TCP or UDP.
+    @inlinable var isTransport: Bool { protocolNumber == ProtocolNumber.tcp || protocolNumber == ProtocolNumber.udp }
 }
 
 extension IPv6View {

@@ -4,11 +4,13 @@ import TunnelCore
 @Suite struct DropReasonTests {
     // Names never change: scripts and dashboards read them.
     static let names = [
-        "uplink.short", "uplink.not-ipv6", "uplink.truncated", "uplink.oversized", "uplink.offload", "uplink.nested-tunnel",
+        "uplink.short", "uplink.not-ipv6", "uplink.not-ipv4", "uplink.truncated", "uplink.oversized", "uplink.offload",
+        "uplink.nested-tunnel",
         "uplink.multicast-destination", "uplink.link-local-destination", "uplink.foreign-source", "uplink.local-destination",
         "uplink.no-route", "uplink.martian-destination", "uplink.private-destination", "uplink.hop-limit-zero",
         "uplink.too-big", "uplink.narrow-path",
-        "downlink.short", "downlink.outer-header", "downlink.outer-destination", "downlink.not-ipv6", "downlink.truncated",
+        "downlink.short", "downlink.outer-header", "downlink.outer-destination", "downlink.not-ipv6", "downlink.not-ipv4",
+        "downlink.truncated",
         "downlink.nested-tunnel", "downlink.outer-source-martian", "downlink.outer-source-unknown",
         "downlink.inner-source-invalid",
         "downlink.inner-source-spoofed", "downlink.inner-source-unauthorized", "downlink.inner-destination-invalid",

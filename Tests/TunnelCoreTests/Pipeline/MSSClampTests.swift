@@ -166,7 +166,11 @@ import TunnelCore
 
     @Test(arguments: [(1280, UInt16(1220)), (1480, 1420), (65515, 65455)])
     func anMTULeavesRoomForHeadersWithoutOptions(mtu: Int, limit: UInt16) {
-        #expect(MSSClamp(mtu: mtu) == MSSClamp(limit))
+        var policy = Policies.remote
+        policy.mssClamp = MSSClamp(mtu: mtu)
+        for size in [limit, limit + 1, 65535] {
+            #expect(Self.uplink(Self.syn(Self.mss(size)), policy: policy) == Self.syn(Self.mss(limit)))
+        }
     }
 
     // Whatever the options and the length of the header: nothing but sizes above the limit and the checksum changes.

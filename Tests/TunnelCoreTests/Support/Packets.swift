@@ -18,14 +18,23 @@ enum Packets {
     static func outer(
         _ source: String, _ destination: String, _ inner: [UInt8], tos: UInt8 = 0, options: [UInt8] = []
     ) -> [UInt8] {
-        let total = 20 + options.count + inner.count
-        var header: [UInt8] = [
-            UInt8(0x45 + options.count / 4), tos, UInt8(total >> 8), UInt8(total & 255), 0, 1, 0x40, 0, 64, 41, 0, 0,
-        ]
+        ipv4(source, destination, protocolNumber: 41, payload: inner, tos: tos, options: options)
+    }
+
+    /// An IPv4 packet with DF. Its total length and checksum are right unless the test wants another length.
+    static func ipv4(
+        _ source: String, _ destination: String, protocolNumber: UInt8 = 253, payload: [UInt8] = Array("12345678".utf8),
+        tos: UInt8 = 0, ttl: UInt8 = 64, identification: UInt16 = 1, fragment: UInt16 = 0x4000, options: [UInt8] = [],
+        totalLength: Int? = nil
+    ) -> [UInt8] {
+        let total = totalLength ?? 20 + options.count + payload.count
+        var header: [UInt8] =
+            [UInt8(0x45 + options.count / 4), tos, UInt8(total >> 8), UInt8(total & 255)] + bytes(identification)
+            + bytes(fragment) + [ttl, protocolNumber, 0, 0]
         header += bytes(v4(source).rawValue) + bytes(v4(destination).rawValue) + options
         let checksum = ~NaiveChecksum.sum(header)
         (header[10], header[11]) = (UInt8(checksum >> 8), UInt8(checksum & 255))
-        return header + inner
+        return header + payload
     }
 
     /// 40 bytes of no-operation options: an IPv4 header of 15 words.

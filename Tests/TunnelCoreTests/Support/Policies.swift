@@ -36,9 +36,13 @@ enum Policies {
         return policy
     }()
 
+    /// IPv4 inside, alone and beside IPv6.
+    static let ipip = remote.with(mode: .ipip)
+    static let any = remote.with(mode: .any)
+
     static let all = [
         site, relayed, oneRelay, routed, borderRelay, routedBorderRelay, sixToFour, privatelyRelayed, privateSixToFour, wholeIPv4,
-        remote,
+        remote, ipip, any,
     ]
 
     static let siteDomain = domain("2001:db8::/32", "10.0.0.0/8")
@@ -61,6 +65,12 @@ enum Policies {
 }
 
 extension TunnelPolicy {
+    func with(mode: TunnelMode) -> TunnelPolicy {
+        var policy = self
+        policy.mode = mode
+        return policy
+    }
+
     func with(
         ttl: OuterField? = nil, tos: OuterField? = nil, broadcast: String? = nil, sourceCheck: SourceCheck? = nil
     ) -> TunnelPolicy {
