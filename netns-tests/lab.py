@@ -106,9 +106,9 @@ class Namespace:
             return Path("/proc/sys/net", *key.split("__")).read_text().strip()
 
     def ping(self, address: str, *, count: int = 1, size: int = 56, options: str = "") -> Ping:
-        """True if echo requests to an IPv6 address are answered."""
+        """True if echo requests to an IPv6 address, or an IPv4 one, are answered."""
         # -W: only unanswered pings wait that long.
-        return Ping(self.run(f"ping -6 -n -c {count} -i 0.2 -W 3 -s {size} {options} {address}", check=False, timeout=60))
+        return Ping(self.run(f"ping -n -c {count} -i 0.2 -W 3 -s {size} {options} {address}", check=False, timeout=60))
 
     @contextlib.contextmanager
     def entered(self):
@@ -153,11 +153,12 @@ class PacketSocket:
         self._mac = bytes.fromhex(destination_mac.replace(":", ""))
 
     def send(self, *packets) -> None:
-        """Sends bytes, or whatever bytes() makes a packet of. The ethertype follows the first nibble, 6 or else IPv4,
-        on a TUN it is always IPv6."""
+        """Sends bytes, or whatever bytes() makes a packet of. The ethertype follows the first nibble: IPv4
+        for 4, else IPv6 on a TUN; IPv6 for 6, else IPv4 elsewhere."""
         for packet in packets:
             packet = bytes(packet)
-            ipv6 = not self._mac or packet[:1] >= b"\x60" and packet[:1] < b"\x70"
+            version = packet[0] >> 4 if packet else 0
+            ipv6 = version == 6 if self._mac else version != 4
             to = (self._interface, _ETH_P_IPV6 if ipv6 else _ETH_P_IP, 0, 0, self._mac)
             self._socket.sendto(packet, to)
 

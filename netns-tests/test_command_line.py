@@ -45,6 +45,7 @@ WRONG = {
     "--local-prefix": ["x", "", "2001:db8::", "2001:db8::/129", "2001:db8::1/32", "10.0.0.0/8"],
     "--ecn": ["x", "", "copy"],
     "--source-check": ["x", "", "Strict"],
+    "--mode": ["x", "", "mplsip", "6in4"],
     "--ttl": ["x", "", "0", "256", "-1", "1.5", "64x"],
     "--tos": ["x", "", "256", "-1", "1.5"],
     "--mtu": ["x", "", "0", "-1", "1279", "65536"],
@@ -80,6 +81,7 @@ USAGE_ERRORS = [
     ("a name of 16 characters", "run abcdefghijklmnop", "abcdefghijklmnop"),
     ("a name with a slash", "run tun/d0", "tun/d0"),
     ("an empty name", "run ''", "(?i)name"),
+    ("IPv4 inside, to nobody", "run --mode ipip", "--mode ipip"),
     ("a default route to nobody", "run --default-route", "--default-route"),
     ("a domain of more than 64 bits", "run --6rd-prefix fd00::/33", "--6rd-prefix"),
     ("a smaller domain of more than 64 bits", "run --6rd-prefix fd00::/41 --6rd-relay-prefix 10.0.0.0/8", "6rd"),
@@ -147,6 +149,7 @@ CHECKS = [
     ("--local 10.0.0.1 --6rd-prefix fd12:3456:7800::/40 --6rd-relay-prefix 10.0.0.0/8 --mtu 1400",
      ["tund0", "10.0.0.1", "fd12:3456:7800:1::", "1400"]),
     ("--local 10.0.0.1 --remote 10.0.0.2", ["tund0", "10.0.0.1", "10.0.0.2", "fe80::a00:1/64"]),
+    ("--local 10.0.0.1 --remote 10.0.0.2 --mode ipip", ["tund0", "10.0.0.2", "IPv4"]),
     ("--local 10.0.0.1 --relay 10.0.0.9 --default-route", ["10.0.0.9"]),
     ("--local 10.0.0.1 --route 2001:db8:5::/48=10.0.0.5", ["2001:db8:5::/48", "10.0.0.5"]),
 ]  # fmt: skip

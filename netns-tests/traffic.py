@@ -8,12 +8,16 @@ import threading
 from lab import PATIENCE, Namespace
 
 
+def family(address: str) -> socket.AddressFamily:
+    return socket.AF_INET6 if ":" in address else socket.AF_INET
+
+
 def tcp(sender: Namespace, receiver: Namespace, address: str, size: int = 4 << 20) -> bool:
     """Whether `size` random bytes sent over one connection to `address` of the receiver arrive unchanged."""
-    listener = receiver.socket(socket.AF_INET6, socket.SOCK_STREAM)
+    listener = receiver.socket(family(address), socket.SOCK_STREAM)
     listener.bind((address, 0))
     listener.listen()
-    client = sender.socket(socket.AF_INET6, socket.SOCK_STREAM)
+    client = sender.socket(family(address), socket.SOCK_STREAM)
     with listener, client:
         client.connect((address, listener.getsockname()[1]))
         server, _ = listener.accept()
@@ -34,13 +38,13 @@ def tcp(sender: Namespace, receiver: Namespace, address: str, size: int = 4 << 2
     return digest.digest() == hashlib.sha256(data).digest()
 
 
-def udp(sender: Namespace, receiver: Namespace, address: str, *, source: str = "::", count: int = 400) -> bool:
+def udp(sender: Namespace, receiver: Namespace, address: str, *, source: str = "", count: int = 400) -> bool:
     """Whether `count` datagrams of sizes from 8 to 1432 bytes arrive, each exactly once and unchanged.
 
     Some at a time, so that no queue on the way can overflow: a datagram that is missing was lost by tund."""
-    inbound = receiver.socket(socket.AF_INET6, socket.SOCK_DGRAM)
+    inbound = receiver.socket(family(address), socket.SOCK_DGRAM)
     inbound.bind((address, 0))
-    outbound = sender.socket(socket.AF_INET6, socket.SOCK_DGRAM)
+    outbound = sender.socket(family(address), socket.SOCK_DGRAM)
     outbound.bind((source, 0))
     outbound.connect((address, inbound.getsockname()[1]))
     datagrams = [number.to_bytes(8, "big") + random.randbytes(number * 97 % 1425) for number in range(count)]

@@ -25,7 +25,7 @@ class Observation:
 
     #: By how much each counter rose; those that did not are absent.
     counters: Counter
-    #: IPv6 packets that tund gave to the host.
+    #: IPv6 and IPv4 packets that tund gave to the host.
     to_host: list[bytes]
     #: IPv4 packets, of any protocol, that the host sent to the far end.
     to_wire: list[bytes]
@@ -91,7 +91,7 @@ class HostOnAWire:
         self.tun.send(*from_host)
         to_host, to_wire = self.settle()
         # A packet is on the wire a moment before it is counted: what was seen there must be in.
-        sent = 1 + sum(packet[9] == 41 and int.from_bytes(packet[6:8], "big") & 0x1FFF == 0 for packet in to_wire)
+        sent = 1 + sum(packet[9] in (4, 41) and int.from_bytes(packet[6:8], "big") & 0x1FFF == 0 for packet in to_wire)
         for _ in range(100):
             after = self.tund.counters()
             if after["uplink.packets"] - before["uplink.packets"] >= sent:

@@ -59,7 +59,8 @@ public protocol PacketEngine: ~Copyable {
     /// The next piece of the frame for the underlay that is being put together.
     mutating func addSendSlice(offset: Int, length: Int)
     /// Queues that frame for the underlay host `destination` (host order).
-    mutating func send(to destination: UInt32, ttl: UInt8, tos: UInt8)
+    /// - Parameter dontFragment: DF; else IPv4 may fragment it.
+    mutating func send(to destination: UInt32, ttl: UInt8, tos: UInt8, dontFragment: Bool, carrying inner: InnerProtocol)
     /// The next piece of the frame for the TUN that is being put together.
     mutating func addDeliverySlice(offset: Int, length: Int)
     /// Queues that frame, virtio-net header first.

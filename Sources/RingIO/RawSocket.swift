@@ -17,19 +17,27 @@ public struct UnderlayBinding: Sendable {
     }
 }
 
-/// A raw IPv4 socket of protocol 41, in one of the three roles it has here. None of them takes a packet before it is
+/// What a socket's packets carry; the raw value is the protocol number of their IPv4 header.
+public enum InnerProtocol: Int32, Sendable {
+    case ipv4 = 4
+    case ipv6 = 41
+}
+
+/// A raw IPv4 socket of protocol 41 or 4, in one of the three roles it has here. None of them takes a packet before it is
 /// bound and has its filter: a new raw socket receives at once, from everywhere.
 public struct RawSocket: ~Copyable, Sendable {
     public let descriptor: Descriptor
 
     /// Receives the packets of one worker's flows, IPv4 header included. No error queue: with one, every ICMP error would
     /// end the multishot receive.
-    public static func receiver(_ binding: UnderlayBinding, worker: Int, of workers: Int) throws(SystemError) -> RawSocket {
-        let socket = try RawSocket(binding, connected: false)
+    public static func receiver(
+        _ binding: UnderlayBinding, _ inner: InnerProtocol, worker: Int, of workers: Int
+    ) throws(SystemError) -> RawSocket {
+        let socket = try RawSocket(binding, inner, connected: false)
         // The default (208 KiB) holds a few dozen packets of a burst; the plain option stops at net.core.rmem_max.
         try socket.set(SOL_SOCKET, SO_RCVBUFFORCE, 8 << 20, "SO_RCVBUFFORCE")
         socket.drain()
-        try SocketFilter.flows(of: worker, among: workers).attach(to: socket.descriptor.rawValue)
+        try SocketFilter.flows(of: worker, among: workers, inner).attach(to: socket.descriptor.rawValue)
         return socket
     }
 
@@ -39,9 +47,9 @@ public struct RawSocket: ~Copyable, Sendable {
     ///   - dontFragment: DF, and EMSGSIZE for what exceeds the path MTU; else the packet is fragmented.
     ///   - ttl, tos: for packets sent without their own.
     public static func sender(
-        _ binding: UnderlayBinding, dontFragment: Bool, ttl: UInt8, tos: UInt8
+        _ binding: UnderlayBinding, _ inner: InnerProtocol, dontFragment: Bool, ttl: UInt8, tos: UInt8
     ) throws(SystemError) -> RawSocket {
-        let socket = try RawSocket(binding, connected: true)
+        let socket = try RawSocket(binding, inner, connected: true)
         let discovery = dontFragment ? IP_PMTUDISC_DO : IP_PMTUDISC_DONT
         try socket.set(Int32(IPPROTO_IP), IP_MTU_DISCOVER, Int32(discovery), "IP_MTU_DISCOVER")
         try socket.set(Int32(IPPROTO_IP), IP_TTL, Int32(ttl), "IP_TTL")
@@ -56,17 +64,17 @@ public struct RawSocket: ~Copyable, Sendable {
 
     /// Takes no packets but keeps the kernel from answering "protocol unreachable" when a receiver's buffer is full; and it is
     /// where ICMP errors arrive, each with the IPv4 header it quotes.
-    public static func guardian(_ binding: UnderlayBinding) throws(SystemError) -> RawSocket {
-        let socket = try RawSocket(binding, connected: false)
+    public static func guardian(_ binding: UnderlayBinding, _ inner: InnerProtocol) throws(SystemError) -> RawSocket {
+        let socket = try RawSocket(binding, inner, connected: false)
         try socket.set(Int32(IPPROTO_IP), IP_HDRINCL, 1, "IP_HDRINCL")
         try socket.set(Int32(IPPROTO_IP), IP_RECVERR, 1, "IP_RECVERR")
         try socket.set(Int32(IPPROTO_IP), IP_RECVERR_RFC4884, 1, "IP_RECVERR_RFC4884")
         return socket
     }
 
-    private init(_ binding: UnderlayBinding, connected: Bool) throws(SystemError) {
-        let socket = Glibc.socket(AF_INET, Int32(SOCK_RAW.rawValue | SOCK_CLOEXEC.rawValue), Int32(IPPROTO_IPV6))
-        let descriptor = Descriptor(try check("socket(AF_INET, SOCK_RAW, 41)", socket))
+    private init(_ binding: UnderlayBinding, _ inner: InnerProtocol, connected: Bool) throws(SystemError) {
+        let socket = Glibc.socket(AF_INET, Int32(SOCK_RAW.rawValue | SOCK_CLOEXEC.rawValue), inner.rawValue)
+        let descriptor = Descriptor(try check("socket(AF_INET, SOCK_RAW, \(inner.rawValue))", socket))
         try SocketFilter.nothing.attach(to: socket)
         // Before the address: a VRF has addresses of its own.
         if let device = binding.device {

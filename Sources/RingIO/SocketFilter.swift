@@ -14,10 +14,10 @@ struct SocketFilter {
 
     /// Takes the flows of worker `index` of `count`, so that of all workers' filters exactly one takes any given packet.
     ///
-    /// The hash covers the inner addresses, and the ports where TCP or UDP follows the IPv6 header directly. A load behind
-    /// the packet's end would end the program with a drop that nobody counts, hence the length tests: what is too short for
-    /// an IPv6 header goes to worker 0, which counts it.
-    static func flows(of index: Int, among count: Int) -> SocketFilter {
+    /// The hash covers the inner addresses, and the ports where TCP or UDP follows the inner header directly: one without options,
+    /// and no fragment's. A load behind the packet's end would end the program with a drop that nobody counts, hence the length
+    /// tests: what is too short for an inner header goes to worker 0, which counts it.
+    static func flows(of index: Int, among count: Int, _ inner: InnerProtocol = .ipv6) -> SocketFilter {
         if count == 1 { return SocketFilter(program: [statement(BPF_RET | BPF_K, wholePacket)]) }
         var filter = SocketFilter()
         func add(_ code: Int32, _ value: UInt32 = 0) { filter.program.append(statement(code, value)) }
@@ -38,20 +38,35 @@ struct SocketFilter {
         }
         let mixLength: UInt8 = 9
 
+        let addresses = inner == .ipv6 ? stride(from: 8, to: 40, by: 4) : stride(from: 12 as UInt32, to: 20, by: 4)
+        let headerLength: UInt32 = inner == .ipv6 ? 40 : 20
+        // Steps behind the length test that guards the ports.
+        let optionTests: UInt8 = inner == .ipv6 ? 0 : 4
+        let portTests: UInt8 = 3
+        let addressMixes = UInt8(inner == .ipv6 ? 8 : 2) * mixLength
+
         add(BPF_LD | BPF_IMM, 0)
         add(BPF_ST, hash)
         add(BPF_LDX | BPF_B | BPF_MSH, 0)  // X = outer header length
         add(BPF_LD | BPF_W | BPF_LEN)
         add(BPF_ALU | BPF_SUB | BPF_X)  // A = bytes behind it
-        filter.program.append(jump(BPF_JGE, 40, ifFalse: 8 * mixLength + 6 + mixLength))  // to the end: hash 0
-        for offset: UInt32 in stride(from: 8, to: 40, by: 4) { mix(wordAt: offset) }
+        // To the end: hash 0.
+        filter.program.append(
+            jump(BPF_JGE, headerLength, ifFalse: addressMixes + 3 + optionTests + portTests + mixLength))
+        for offset in addresses { mix(wordAt: offset) }
         add(BPF_LD | BPF_W | BPF_LEN)
         add(BPF_ALU | BPF_SUB | BPF_X)
-        filter.program.append(jump(BPF_JGE, 44, ifFalse: 3 + mixLength))
-        add(BPF_LD | BPF_B | BPF_IND, 6)  // next header
+        filter.program.append(jump(BPF_JGE, headerLength + 4, ifFalse: optionTests + portTests + mixLength))
+        if inner == .ipv4 {
+            add(BPF_LD | BPF_B | BPF_IND, 0)
+            filter.program.append(jump(BPF_JEQ, 0x45, ifFalse: 2 + portTests + mixLength))
+            add(BPF_LD | BPF_H | BPF_IND, 6)  // more fragments, or an offset
+            filter.program.append(jump(BPF_JSET, 0x3FFF, ifTrue: portTests + mixLength))
+        }
+        add(BPF_LD | BPF_B | BPF_IND, inner == .ipv6 ? 6 : 9)  // next header, or protocol
         filter.program.append(jump(BPF_JEQ, UInt32(IPPROTO_TCP), ifTrue: 1))
         filter.program.append(jump(BPF_JEQ, UInt32(IPPROTO_UDP), ifFalse: mixLength))
-        mix(wordAt: 40)
+        mix(wordAt: headerLength)
 
         add(BPF_LD | BPF_MEM, hash)
         add(BPF_ALU | BPF_RSH | BPF_K, 16)  // the upper bits are the mixed ones

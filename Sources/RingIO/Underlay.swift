@@ -1,14 +1,20 @@
 public import Glibc
 
-/// The IPv4 side of a tunnel: where its packets are received, and how a message to another host is addressed. Raw protocol
-/// 41 is one; another encapsulation would be another conforming type.
+/// The descriptors of an underlay's sockets, for one inner protocol.
+public struct UnderlaySockets: Sendable {
+    /// Every receive yields one packet with its IPv4 header.
+    public var receiver: Int32
+    /// Sends with DF.
+    public var sender: Int32
+    /// Lets IPv4 fragment.
+    public var fragmentingSender: Int32
+}
+
+/// The IPv4 side of a tunnel: where its packets are received, and how a message to another host is addressed. Raw protocols
+/// 41 and 4 are one; another encapsulation would be another conforming type.
 public protocol Underlay: ~Copyable, Sendable {
-    /// A socket whose every receive yields one packet with its IPv4 header.
-    var receiver: Int32 { get }
-    /// A socket that sends as configured.
-    var sender: Int32 { get }
-    /// A socket that lets IPv4 fragment, for packets that must pass whatever the path MTU.
-    var fragmentingSender: Int32 { get }
+    /// nil where the tunnel does not carry it.
+    func sockets(carrying inner: InnerProtocol) -> UnderlaySockets?
 
     /// Fills in a message's name and control data; the gather list is already there. All three pointers are the message's
     /// own until it is sent.
@@ -20,30 +26,25 @@ public protocol Underlay: ~Copyable, Sendable {
         destination: UInt32, ttl: UInt8, tos: UInt8)
 }
 
-/// Raw protocol 41 (RFC 4213 section 3): the kernel writes the IPv4 header, with the TTL and TOS of the socket or the message.
+/// Raw protocol 41 (RFC 4213 section 3) and 4 (RFC 2003): the kernel writes the IPv4 header, with the TTL and TOS of the socket or
+/// the message.
 public struct RawUnderlay: ~Copyable, Underlay {
-    private let receiveSocket: RawSocket
-    private let sendSocket: RawSocket
-    private let fragmentingSocket: RawSocket
+    private let sockets: [RawSockets]
     /// What the send sockets put into the header unless a message says otherwise.
     private let ttl: UInt8
     private let tos: UInt8
 
     public init(
-        _ binding: UnderlayBinding, worker: Int, of workers: Int, dontFragment: Bool, ttl: UInt8, tos: UInt8
+        _ binding: UnderlayBinding, carrying inner: [InnerProtocol], worker: Int, of workers: Int, ttl: UInt8, tos: UInt8
     ) throws(SystemError) {
-        let sender = try RawSocket.sender(binding, dontFragment: dontFragment, ttl: ttl, tos: tos)
-        let fragmentingSender = try RawSocket.sender(binding, dontFragment: false, ttl: ttl, tos: tos)
-        receiveSocket = try RawSocket.receiver(binding, worker: worker, of: workers)
-        sendSocket = sender
-        fragmentingSocket = fragmentingSender
+        sockets = try inner.map { inner throws(SystemError) in
+            try RawSockets(binding, inner, worker: worker, of: workers, ttl: ttl, tos: tos)
+        }
         self.ttl = ttl
         self.tos = tos
     }
 
-    public var receiver: Int32 { receiveSocket.descriptor.rawValue }
-    public var sender: Int32 { sendSocket.descriptor.rawValue }
-    public var fragmentingSender: Int32 { fragmentingSocket.descriptor.rawValue }
+    public func sockets(carrying inner: InnerProtocol) -> UnderlaySockets? { sockets.first { $0.inner == inner }?.descriptors }
 
     @inline(__always)
     public func address(
@@ -71,5 +72,28 @@ public struct RawUnderlay: ~Copyable, Underlay {
         unsafe control.storeBytes(of: message, toByteOffset: offset, as: cmsghdr.self)
         unsafe control.storeBytes(of: value, toByteOffset: offset + header, as: Int32.self)
         offset += header + 8
+    }
+}
+
+/// A worker's sockets of one protocol.
+private final class RawSockets: Sendable {
+    let inner: InnerProtocol
+    private let sender: RawSocket
+    private let fragmentingSender: RawSocket
+    private let receiver: RawSocket
+
+    init(
+        _ binding: UnderlayBinding, _ inner: InnerProtocol, worker: Int, of workers: Int, ttl: UInt8, tos: UInt8
+    ) throws(SystemError) {
+        self.inner = inner
+        sender = try RawSocket.sender(binding, inner, dontFragment: true, ttl: ttl, tos: tos)
+        fragmentingSender = try RawSocket.sender(binding, inner, dontFragment: false, ttl: ttl, tos: tos)
+        receiver = try RawSocket.receiver(binding, inner, worker: worker, of: workers)
+    }
+
+    var descriptors: UnderlaySockets {
+        UnderlaySockets(
+            receiver: receiver.descriptor.rawValue, sender: sender.descriptor.rawValue,
+            fragmentingSender: fragmentingSender.descriptor.rawValue)
     }
 }

@@ -33,7 +33,8 @@ public struct UringEngine<Link: Underlay & ~Copyable>: PacketEngine, ~Copyable, 
     private enum Request: UInt64 {
         case tunRead = 1
         case tunPoll
-        case receive
+        case receiveIPv6
+        case receiveIPv4
         case send
         /// A send that comes again without DF.
         case resend
@@ -45,11 +46,14 @@ public struct UringEngine<Link: Underlay & ~Copyable>: PacketEngine, ~Copyable, 
     /// Positions of the registered descriptors.
     private enum File {
         static var tun: Int32 { 0 }
-        static var receiver: Int32 { 1 }
-        static var sender: Int32 { 2 }
-        static var fragmentingSender: Int32 { 3 }
-        static var wakeUp: Int32 { 4 }
+        static var wakeUp: Int32 { 1 }
+        static func receiver(_ inner: InnerProtocol) -> Int32 { inner == .ipv6 ? 2 : 5 }
+        static func sender(_ inner: InnerProtocol) -> Int32 { inner == .ipv6 ? 3 : 6 }
+        static func fragmentingSender(_ inner: InnerProtocol) -> Int32 { inner == .ipv6 ? 4 : 7 }
     }
+
+    /// In the user data of a send, beside its frame's number: it carries IPv4.
+    private static var carriesIPv4: Int { 1 << 31 }
 
     /// Buffers for TUN reads and for receives; powers of two.
     private static var tunSlots: Int { 128 }
@@ -88,7 +92,9 @@ public struct UringEngine<Link: Underlay & ~Copyable>: PacketEngine, ~Copyable, 
     private let retryDelay: TimeSpec
 
     private var isReadArmed = false
-    private var isReceiveArmed = false
+    /// Receives under way; what has no socket counts as one, too.
+    private var isIPv6Armed: Bool
+    private var isIPv4Armed: Bool
     private var isRetryArmed = false
     private var isPollArmed = false
     private var readsInFlight = 0
@@ -114,9 +120,15 @@ public struct UringEngine<Link: Underlay & ~Copyable>: PacketEngine, ~Copyable, 
         let memory = try PacketMemory(slotCount: slots, scratch: Self.scratchSize)
         var tunBuffers = try BufferRing(group: 0, entries: Self.tunSlots, in: ring)
         var underlayBuffers = try BufferRing(group: 1, entries: Self.underlaySlots, in: ring)
+        let (ipv6, ipv4) = (underlay.sockets(carrying: .ipv6), underlay.sockets(carrying: .ipv4))
+        // -1 leaves a position empty.
         try ring.register([
-            tun.descriptor.rawValue, underlay.receiver, underlay.sender, underlay.fragmentingSender, wakeUp.rawDescriptor,
+            tun.descriptor.rawValue, wakeUp.rawDescriptor, ipv6?.receiver ?? -1, ipv6?.sender ?? -1,
+            ipv6?.fragmentingSender ?? -1,
+            ipv4?.receiver ?? -1, ipv4?.sender ?? -1, ipv4?.fragmentingSender ?? -1,
         ])
+        isIPv6Armed = ipv6 == nil
+        isIPv4Armed = ipv4 == nil
         for slot in 0..<Self.tunSlots { tunBuffers.add(slot, of: memory) }
         for slot in Self.tunSlots..<slots { underlayBuffers.add(slot, of: memory) }
         self.ring = ring
@@ -158,8 +170,8 @@ public struct UringEngine<Link: Underlay & ~Copyable>: PacketEngine, ~Copyable, 
             switch unsafe Request(rawValue: completion.userData >> 32).unsafelyUnwrapped {
             case .tunRead:
                 readCompleted(completion, &sink, &state)
-            case .receive:
-                if !completion.hasMore { isReceiveArmed = false }
+            case .receiveIPv6, .receiveIPv4:
+                if !completion.hasMore { receiveEnded(completion) }
                 if result >= 0 {
                     underlayBuffers.took()
                     arrivals &+= 1
@@ -229,11 +241,10 @@ public struct UringEngine<Link: Underlay & ~Copyable>: PacketEngine, ~Copyable, 
 
     @inline(__always)
     private mutating func sendCompleted(_ completion: Ring.Completion, _ sink: inout some PacketSink & ~Copyable) {
-        let frame = Int(truncatingIfNeeded: completion.userData & 0xFFFF_FFFF)
-        let isFirstTry = completion.userData >> 32 == Request.send.rawValue
+        let frame = Int(truncatingIfNeeded: completion.userData & 0x7FFF_FFFF)
         if completion.result >= 0 {
             sink.sent(frame: frame)
-        } else if sendFailed(frame, -completion.result, isFirstTry: isFirstTry, &sink) {
+        } else if sendFailed(completion, frame, &sink) {
             return
         }
         unsafe releaseSlots(of: sends.vectors(of: frame))
@@ -242,10 +253,14 @@ public struct UringEngine<Link: Underlay & ~Copyable>: PacketEngine, ~Copyable, 
 
     /// - Returns: whether the frame is on its way again.
     private mutating func sendFailed(
-        _ frame: Int, _ code: Int32, isFirstTry: Bool, _ sink: inout some PacketSink & ~Copyable
+        _ completion: Ring.Completion, _ frame: Int, _ sink: inout some PacketSink & ~Copyable
     ) -> Bool {
+        let code = -completion.result
+        let isFirstTry = completion.userData >> 32 == Request.send.rawValue
+        let inner: InnerProtocol = completion.userData & UInt64(Self.carriesIPv4) == 0 ? .ipv6 : .ipv4
         let isTooLong = code == EMSGSIZE && isFirstTry
-        let pathMTU = isTooLong ? self.pathMTU(to: UInt32(bigEndian: unsafe sends.name(of: frame).pointee.sin_addr.s_addr)) : 0
+        let destination = UInt32(bigEndian: unsafe sends.name(of: frame).pointee.sin_addr.s_addr)
+        let pathMTU = isTooLong ? self.pathMTU(to: destination, carrying: inner) : 0
         if !isTooLong { errors.count(.underlaySend, code: code) }
         switch sink.unsent(frame: frame, code: code, pathMTU: pathMTU, memory: &memory) {
         case .none: break
@@ -253,7 +268,7 @@ public struct UringEngine<Link: Underlay & ~Copyable>: PacketEngine, ~Copyable, 
         case .fragment:
             if !isFirstTry { break }
             let entry = unsafe ring.next()
-            unsafe io_uring_prep_sendmsg(entry, File.fragmentingSender, sends.message(of: frame), 0)
+            unsafe io_uring_prep_sendmsg(entry, File.fragmentingSender(inner), sends.message(of: frame), 0)
             unsafe finish(entry, .resend, frame)
             return true
         }
@@ -262,8 +277,8 @@ public struct UringEngine<Link: Underlay & ~Copyable>: PacketEngine, ~Copyable, 
 
     /// With EMSGSIZE the kernel leaves a note of the path MTU in the sender's error queue. There is one for each failed send, in
     /// their order, so the next one is this send's; where the queue had no room for all, the last one may serve.
-    private mutating func pathMTU(to destination: UInt32) -> Int {
-        while let error = QueuedError.next(of: underlay.sender) {
+    private mutating func pathMTU(to destination: UInt32, carrying inner: InnerProtocol) -> Int {
+        while let error = underlay.sockets(carrying: inner).flatMap({ QueuedError.next(of: $0.sender) }) {
             if error.code != EMSGSIZE { continue }
             narrowPath = (error.destination, Int(error.info))
             if error.destination == destination { break }
@@ -326,12 +341,9 @@ public struct UringEngine<Link: Underlay & ~Copyable>: PacketEngine, ~Copyable, 
     @inline(__always)
     private mutating func arm() {
         if isRetryArmed { return }
-        if !isReceiveArmed && underlayBuffers.available > 0 {
-            isReceiveArmed = true
-            let entry = unsafe ring.next()
-            unsafe io_uring_prep_recv_multishot(entry, File.receiver, nil, 0, 0)
-            unsafe selectBuffer(from: underlayBuffers.group, entry)
-            unsafe finish(entry, .receive)
+        if underlayBuffers.available > 0 {
+            if !isIPv6Armed { receive(.ipv6) }
+            if !isIPv4Armed { receive(.ipv4) }
         }
         switch reading {
         case .multishot:
@@ -356,6 +368,18 @@ public struct UringEngine<Link: Underlay & ~Copyable>: PacketEngine, ~Copyable, 
                 queueRead(UInt8(IORING_OP_READ.rawValue))
             }
         }
+    }
+
+    private mutating func receive(_ inner: InnerProtocol) {
+        if inner == .ipv6 { isIPv6Armed = true } else { isIPv4Armed = true }
+        let entry = unsafe ring.next()
+        unsafe io_uring_prep_recv_multishot(entry, File.receiver(inner), nil, 0, 0)
+        unsafe selectBuffer(from: underlayBuffers.group, entry)
+        unsafe finish(entry, inner == .ipv6 ? .receiveIPv6 : .receiveIPv4)
+    }
+
+    private mutating func receiveEnded(_ completion: Ring.Completion) {
+        if completion.userData >> 32 == Request.receiveIPv6.rawValue { isIPv6Armed = false } else { isIPv4Armed = false }
     }
 
     @inline(__always)
@@ -398,15 +422,17 @@ public struct UringEngine<Link: Underlay & ~Copyable>: PacketEngine, ~Copyable, 
     }
 
     @inline(__always)
-    public mutating func send(to destination: UInt32, ttl: UInt8, tos: UInt8) {
+    public mutating func send(
+        to destination: UInt32, ttl: UInt8, tos: UInt8, dontFragment: Bool, carrying inner: InnerProtocol
+    ) {
         let frame = sends.endFrame()
         let message = unsafe sends.message(of: frame)
         unsafe underlay.address(
             message, name: sends.name(of: frame), control: sends.control(of: frame), destination: destination, ttl: ttl,
             tos: tos)
         let entry = unsafe ring.next()
-        unsafe io_uring_prep_sendmsg(entry, File.sender, message, 0)
-        unsafe finish(entry, .send, frame)
+        unsafe io_uring_prep_sendmsg(entry, dontFragment ? File.sender(inner) : File.fragmentingSender(inner), message, 0)
+        unsafe finish(entry, .send, inner == .ipv6 ? frame : frame | Self.carriesIPv4)
     }
 
     @inline(__always)

@@ -84,6 +84,63 @@ import Testing
         #expect(used == [0, 1, 2, 3])
     }
 
+    /// The same with an inner IPv4 header in front of the ports.
+    static func packet4(
+        headerLength: Int, protocolNumber: UInt8, options: Int = 0, fragment: UInt16 = 0x4000, innerLength: Int,
+        _ random: inout some RandomNumberGenerator
+    ) -> [UInt8] {
+        var packet = packet(headerLength: headerLength, nextHeader: 0, innerLength: max(innerLength, 20), &random)
+        packet[headerLength] = 0x45 + UInt8(options / 4)
+        (packet[headerLength + 6], packet[headerLength + 7]) = (UInt8(fragment >> 8), UInt8(fragment & 255))
+        packet[headerLength + 9] = protocolNumber
+        return Array(packet.prefix(headerLength + innerLength))
+    }
+
+    @Test(arguments: [1, 2, 3, 4, 7, 64])
+    func exactlyOneWorkerTakesAnIPv4Packet(workers: Int) throws {
+        var random = SeededGenerator(seed: 42)
+        let pairs = try (0..<workers).map { try Pair(.flows(of: $0, among: workers, .ipv4)) }
+        defer { for pair in pairs { pair.close() } }
+        var taken = [Int](repeating: 0, count: workers)
+        for length in Array(0...60) + [1280, 1480, 30000] {
+            for headerLength in [20, 24, 60] {
+                for (protocolNumber, options, fragment) in [
+                    (6, 0, 0x4000), (17, 0, 0), (1, 0, 0), (6, 8, 0), (17, 0, 0x2000), (6, 0, 7),
+                ] {
+                    let packet = Self.packet4(
+                        headerLength: headerLength, protocolNumber: UInt8(protocolNumber), options: options,
+                        fragment: UInt16(fragment), innerLength: length, &random)
+                    let takers = pairs.indices.filter { pairs[$0].takes(packet) == packet.count }
+                    #expect(
+                        takers.count == 1, "length \(length), header \(headerLength), \(protocolNumber), \(options), \(fragment)")
+                    if length < 20 { #expect(takers == [0], "worker 0 counts what is too short") }
+                    for taker in takers { taken[taker] += 1 }
+                }
+            }
+        }
+        #expect(taken.allSatisfy { $0 > 0 }, "\(taken)")
+    }
+
+    /// Ports count only where the transport header follows at once; fragments of one datagram stay together.
+    @Test(arguments: [
+        (UInt8(6), 0, UInt16(0x4000), true), (17, 0, 0, true), (1, 0, 0, false), (17, 0, 0x2000, false), (17, 0, 0x00B9, false),
+        (6, 4, 0, false),
+    ])
+    func portsTellFlowsOfIPv4Apart(protocolNumber: UInt8, options: Int, fragment: UInt16, doCount: Bool) throws {
+        var random = SeededGenerator(seed: 7)
+        let pairs = try (0..<4).map { try Pair(.flows(of: $0, among: 4, .ipv4)) }
+        defer { for pair in pairs { pair.close() } }
+        let first = Self.packet4(
+            headerLength: 20, protocolNumber: protocolNumber, options: options, fragment: fragment, innerLength: 100, &random)
+        var takers: Set<Int?> = []
+        for port in 0..<64 as Range<UInt8> {
+            var packet = first
+            packet[41] = port
+            takers.insert(pairs.firstIndex { $0.takes(packet) != nil })
+        }
+        #expect(takers.count == (doCount ? 4 : 1) && !takers.contains(nil))
+    }
+
     @Test func nothingIsTakenByNothing() throws {
         let pair = try Pair(.nothing)
         defer { pair.close() }

@@ -240,7 +240,7 @@ struct FakeEngine: PacketEngine, ~Copyable {
     mutating func addSendSlice(offset: Int, length: Int) { add(offset, length, to: .send) }
     mutating func addDeliverySlice(offset: Int, length: Int) { add(offset, length, to: .write) }
 
-    mutating func send(to destination: UInt32, ttl: UInt8, tos: UInt8) {
+    mutating func send(to destination: UInt32, ttl: UInt8, tos: UInt8, dontFragment: Bool, carrying inner: InnerProtocol) {
         let queue = end(.send)
         sent.append((destination, queue.frames.last!.bytes))
         if queue.turn != turns { breaches.append("turn \(turns): sent while the batch of turn \(queue.turn) is under way") }

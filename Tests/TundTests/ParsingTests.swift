@@ -69,6 +69,11 @@ import TunnelCore
     func interface(text: String, isName: Bool) { #expect(((try? Parse.interface(text)) != nil) == isName) }
 
     @Test(arguments: [
+        ("ip6ip", TunnelMode.ip6ip), ("ipip", .ipip), ("any", .any), ("mplsip", nil), ("sit", nil), ("", nil),
+    ])
+    func mode(text: String, expected: TunnelMode?) { #expect((try? Parse.mode(text)) == expected) }
+
+    @Test(arguments: [
         ("auto", WorkerChoice.automatic), ("1", .fixed(1)), ("64", .fixed(64)), ("0", nil), ("65", nil), ("two", nil),
     ])
     func workers(text: String, expected: WorkerChoice?) { #expect((try? Parse.workers(text)) == expected) }

@@ -39,6 +39,12 @@ import TunnelCore
         #expect(try Self.parse(line) == expected)
     }
 
+    @Test func modesArePointToPoint() throws {
+        #expect(try Self.parse("").mode == .ip6ip)
+        #expect(try Self.parse("--remote 192.0.2.1 --mode ipip").mode == .ipip)
+        #expect(try Self.parse("--remote 192.0.2.1 --mode any --6rd-prefix fd00::/32").mode == .any)
+    }
+
     @Test func aRemoteHasNoDomainUnlessAPrefixIsGiven() throws {
         #expect(try Self.parse("--remote 192.0.2.1").domain == nil)
         #expect(try Self.parse("--remote 192.0.2.1 --6rd-prefix fd00::/32").domain != nil)
@@ -53,6 +59,12 @@ import TunnelCore
         ("--remote 10.0.0.2 --6rd-relay-prefix 10.0.0.0/8", ["--6rd-relay-prefix", "--6rd-prefix"]),
         ("--remote 10.0.0.2 --v4-compatible", ["--v4-compatible", "--remote"]),
         ("--remote 10.0.0.2 --local 10.0.0.2", ["--remote", "--local"]),
+        ("--mode ipip", ["--mode ipip", "--remote"]),
+        ("--mode any --6rd-prefix fd00::/32", ["--mode any", "--remote"]),
+        ("--mode mplsip --remote 10.0.0.2", ["--mode", "MPLS"]),
+        ("--mode ipip --remote 10.0.0.2 --6rd-prefix fd00::/32", ["--6rd-prefix", "--mode ipip"]),
+        ("--mode ipip --remote 10.0.0.2 --default-route", ["--default-route", "--mode ipip"]),
+        ("--mode ipip --remote 10.0.0.2 --address fd00::1/64", ["--address", "--mode ipip"]),
         ("--default-route", ["--default-route", "--relay"]),
         ("--6rd-prefix fd00::/40", ["--6rd-prefix", "/72", "/64"]),
         ("--6rd-prefix fd00::1/32", ["--6rd-prefix", "fd00::/32"]),

@@ -42,6 +42,12 @@ enum Parse {
         return check
     }
 
+    static func mode(_ text: String) throws -> TunnelMode {
+        if text == "mplsip" { throw BadValue("a TUN device has no MPLS (see docs/rfc.md)") }
+        guard let mode = TunnelMode(rawValue: text) else { throw BadValue("none of 'ip6ip', 'ipip', 'any'") }
+        return mode
+    }
+
     /// `inherit` or 1 to 255.
     static func ttl(_ text: String) throws -> OuterField {
         if text == "inherit" { return .inherit }

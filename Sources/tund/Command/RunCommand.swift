@@ -45,6 +45,13 @@ struct RunCommand: ParsableCommand {
     @Option(help: ArgumentHelp("Point to point: the one peer.", valueName: "A"), transform: Parse.ipv4Host)
     var remote: IPv4Address?
 
+    @Option(
+        help: ArgumentHelp(
+            "What is inside: 'ip6ip' for IPv6, 'ipip' for IPv4, 'any' for both; the last two with --remote. (default: ip6ip)",
+            valueName: "ip6ip|ipip|any"),
+        transform: Parse.mode)
+    var mode = TunnelMode.ip6ip
+
     @OptionGroup var domainOptions: DomainOptions
 
     @Option(
@@ -192,8 +199,21 @@ struct RunCommand: ParsableCommand {
             for (isGiven, option, reason) in misplaced where isGiven {
                 throw ValidationError("\(option) does not go with --remote: \(reason)")
             }
+            if !mode.carriesIPv6 {
+                let misplaced: [(Bool, String)] = [
+                    (domainOptions.prefix != nil, "--6rd-prefix"), (defaultRoute, "--default-route"),
+                    (address != .automatic, "--address"),
+                ]
+                for (isGiven, option) in misplaced where isGiven {
+                    throw ValidationError(
+                        "\(option) is about IPv6, which --mode ipip does not carry (ip -4 address and route set up IPv4)")
+                }
+            }
             domain = domainOptions.prefix == nil ? nil : try domainOptions.domain()
         } else {
+            if mode.carriesIPv4 {
+                throw ValidationError("--mode \(mode.rawValue) needs --remote: an IPv4 address inside tells no host to send to")
+            }
             domain = try domainOptions.domain()
             if defaultRoute && relay.isEmpty {
                 throw ValidationError("--default-route needs --relay or --remote: somebody must take the packets")
@@ -213,8 +233,8 @@ struct RunCommand: ParsableCommand {
         offloads.udpSegmentation = uso
         offloads.receiveMerge = gro
         return TunnelConfiguration(
-            name: name, local: local, remote: remote, domain: domain, relays: unique(relay), isBorderRelay: borderRelay,
-            routes: route, localPrefixes: localPrefix, sourceCheck: sourceCheck,
+            name: name, local: local, remote: remote, mode: mode, domain: domain, relays: unique(relay),
+            isBorderRelay: borderRelay, routes: route, localPrefixes: localPrefix, sourceCheck: sourceCheck,
             takesCompatible: remote == nil && (v4Compatible || sourceCheck != .strict),
             hasDefaultRoute: defaultRoute, ttl: ttl, tos: tos, ecn: ecn,
             discoversPathMTU: pmtudisc, mtu: mtu, mssClamp: mssClamp, device: dev, mark: fwmark,

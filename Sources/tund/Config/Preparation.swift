@@ -107,7 +107,9 @@ struct Preparation {
             throw Failure("neither a domain nor a remote")
         }
         var policy = TunnelPolicy(local: local, peers: peers)
+        policy.mode = configuration.mode
         policy.sourceCheck = configuration.sourceCheck
+        policy.dontFragment = configuration.discoversPathMTU
         policy.ttl = configuration.ttl
         policy.tos = configuration.tos
         policy.ecn = configuration.ecn
@@ -153,7 +155,7 @@ struct Preparation {
 
         let domain = configuration.domain
         let delegated = domain?.delegatedPrefix(of: local)
-        if configuration.remote != nil {
+        if configuration.remote != nil && configuration.mode.carriesIPv6 {
             plan.addresses.append(.init(address: .linkLocal(embedding: local), prefixLength: 64))
         }
         var onLink: [IPv6Prefix] = []
@@ -197,7 +199,10 @@ struct Preparation {
     var facts: [String] {
         var facts = ["local \(local) on \(path.interfaceName), path MTU \(path.mtu)"]
         if let namespace = configuration.underlayNamespace { facts[0] += ", in the network namespace \(namespace)" }
-        if let remote = configuration.remote { facts.append("point to point with \(remote)") }
+        if let remote = configuration.remote {
+            let inner = configuration.mode == .any ? "IPv6 and IPv4" : configuration.mode == .ipip ? "IPv4" : "IPv6"
+            facts.append("point to point with \(remote), for \(inner)")
+        }
         if let domain = configuration.domain, let delegatedPrefix {
             facts.append("domain \(domain.prefix) of \(domain.relayPrefix), this host owns \(delegatedPrefix)")
         }

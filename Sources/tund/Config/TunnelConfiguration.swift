@@ -50,6 +50,7 @@ struct TunnelConfiguration: Equatable, Sendable {
     var local: LocalChoice = .automatic
     /// Point to point.
     var remote: IPv4Address?
+    var mode = TunnelMode.ip6ip
     /// nil only point to point.
     var domain: Domain?
     var relays: [IPv4Address] = []

@@ -120,7 +120,10 @@ struct Daemon {
                 throw SystemError("multishot read of the TUN (Linux 6.7)", code: EOPNOTSUPP)
             }
             log.debug("reading the TUN by \(reading.rawValue)")
-            let guardian = try underlay.inside { () throws(SystemError) in try RawSocket.guardian(binding) }
+            let carried = policy.mode.innerProtocols
+            let guardians = try underlay.inside { () throws(SystemError) in
+                try carried.map { inner throws(SystemError) in try Guardian(binding, inner) }
+            }
             let softErrors: SoftErrors? = if case .remote = policy.peers { SoftErrors() } else { nil }
             let finished = try WakeUp()
             let name = configuration.name
@@ -135,10 +138,9 @@ struct Daemon {
                 }
                 let sockets = try underlay.inside { () throws(SystemError) in
                     try RawUnderlay(
-                        binding, worker: index, of: configuration.workers, dontFragment: configuration.discoversPathMTU, ttl: ttl,
-                        tos: tos)
+                        binding, carrying: carried, worker: index, of: configuration.workers, ttl: ttl, tos: tos)
                 }
-                receivers.append(sockets.receiver)
+                receivers += carried.compactMap { sockets.sockets(carrying: $0)?.receiver }
                 let wakeUp = try WakeUp()
                 let errors = ErrorTable()
                 let engine = try Engine(
@@ -152,7 +154,7 @@ struct Daemon {
                         wakeUp: wakeUp, finished: finished,
                         processor: configuration.workers == 1 ? nil : processors[index % processors.count]))
             }
-            let icmp = try ICMPListener(guardian, tun: tunWriter.take()!, policy: policy, softErrors: softErrors)
+            let icmp = try ICMPListener(guardians, tun: tunWriter.take()!, policy: policy, softErrors: softErrors)
             return Opened(name: name, threads: threads, icmp: icmp, receivers: receivers, finished: finished)
         } catch {
             throw Failure(explain(error))
@@ -199,16 +201,16 @@ struct Daemon {
         var errorLog = ErrorLog()
         var lastReport = Clock.seconds
         // For an error queue no events are asked for: POLLERR comes unasked.
-        var polled = [
-            pollfd(fd: signals.rawValue, events: Int16(POLLIN), revents: 0),
-            pollfd(fd: opened.finished.rawDescriptor, events: Int16(POLLIN), revents: 0),
-            pollfd(fd: follower.descriptor, events: Int16(POLLIN), revents: 0),
-            pollfd(fd: opened.icmp.rawDescriptor, events: 0, revents: 0),
-        ]
+        var polled =
+            [
+                pollfd(fd: signals.rawValue, events: Int16(POLLIN), revents: 0),
+                pollfd(fd: opened.finished.rawDescriptor, events: Int16(POLLIN), revents: 0),
+                pollfd(fd: follower.descriptor, events: Int16(POLLIN), revents: 0),
+            ] + opened.icmp.rawDescriptors.map { pollfd(fd: $0, events: 0, revents: 0) }
         while true {
             _ = unsafe poll(&polled, nfds_t(polled.count), Int32(follower.patience(atMost: 1000)))
             follower.act()
-            if polled[3].revents != 0 { opened.icmp.listen() }
+            for entry in polled.dropFirst(3) where entry.revents != 0 { opened.icmp.listen(to: entry.fd) }
             if Clock.seconds > lastReport {
                 lastReport = Clock.seconds
                 errorLog.report(opened.report, to: log)
@@ -239,4 +241,8 @@ struct Daemon {
     private func printCounters(_ opened: Opened) {
         Output.write(opened.report.lines.map { "\($0)\n" }.joined(), to: STDOUT_FILENO)
     }
+}
+
+extension TunnelMode {
+    fileprivate var innerProtocols: [InnerProtocol] { (carriesIPv6 ? [.ipv6] : []) + (carriesIPv4 ? [.ipv4] : []) }
 }

@@ -3,7 +3,7 @@ internal import TunnelCore
 
 /// Hears the ICMPv4 errors about the tunnel's packets and tells the inner sources what they mean.
 struct ICMPListener: ~Copyable {
-    private let guardian: RawSocket
+    private let guardians: [Guardian]
     private let tun: TunWriter
     var policy: TunnelPolicy { didSet { answers.source = policy.errorSource } }
     private let softErrors: SoftErrors?
@@ -16,9 +16,9 @@ struct ICMPListener: ~Copyable {
     private(set) var heard: [ICMPKind: UInt64] = [:]
 
     init(
-        _ guardian: consuming RawSocket, tun: consuming TunWriter, policy: TunnelPolicy, softErrors: SoftErrors?
+        _ guardians: [Guardian], tun: consuming TunWriter, policy: TunnelPolicy, softErrors: SoftErrors?
     ) throws(SystemError) {
-        self.guardian = guardian
+        self.guardians = guardians
         self.tun = tun
         self.policy = policy
         self.softErrors = softErrors
@@ -27,10 +27,10 @@ struct ICMPListener: ~Copyable {
     }
 
     /// To be polled for POLLERR.
-    var rawDescriptor: Int32 { guardian.descriptor.rawValue }
+    var rawDescriptors: [Int32] { guardians.map(\.rawDescriptor) }
 
-    /// Empties the error queue; in a storm, a part of it.
-    mutating func listen() {
+    /// Empties a guardian's error queue; in a storm, a part of it.
+    mutating func listen(to rawDescriptor: Int32) {
         for _ in 0..<256 {
             guard let error = QueuedError.next(of: rawDescriptor, quoteInto: 0, of: &memory) else { return }
             guard case .icmp(let type, let code) = error.origin else { continue }
@@ -47,5 +47,15 @@ struct ICMPListener: ~Copyable {
                 }
             }
         }
+    }
+}
+
+/// A guardian's socket, one for each protocol that the tunnel speaks. An array cannot hold the socket itself.
+final class Guardian: Sendable {
+    private let socket: RawSocket
+    var rawDescriptor: Int32 { socket.descriptor.rawValue }
+
+    init(_ binding: UnderlayBinding, _ inner: InnerProtocol) throws(SystemError) {
+        socket = try RawSocket.guardian(binding, inner)
     }
 }

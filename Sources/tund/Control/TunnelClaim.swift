@@ -73,12 +73,15 @@ struct TunnelClaim: Equatable, Sendable {
         }.filter { raw.contains($0.local) }
     }
 
-    /// `  41: 0100000A:0029 00000000:0000 07 ...`: the address as it lies in memory, and the protocol. nil: not protocol 41.
+    /// `  41: 0100000A:0029 00000000:0000 07 ...`: the address as it lies in memory, and the protocol. nil: not a
+    /// tunnel's.
     static func localAddress(ofRawSocket line: String) -> IPv4Address? {
         let fields = line.split(separator: " ")
         guard fields.count > 1 else { return nil }
         let parts = fields[1].split(separator: ":")
-        guard parts.count == 2, UInt32(parts[1], radix: 16) == 41, let address = UInt32(parts[0], radix: 16) else { return nil }
+        guard parts.count == 2, let address = UInt32(parts[0], radix: 16),
+            let number = UInt8(parts[1], radix: 16), [ProtocolNumber.ipv6, ProtocolNumber.ipv4].contains(number)
+        else { return nil }
         return IPv4Address(rawValue: UInt32(bigEndian: address))
     }
 

@@ -48,6 +48,8 @@ struct Traffic: PacketSink, ~Copyable {
     }
 
     mutating func unsent(frame: Int, code: Int32, pathMTU: Int, memory: inout PacketMemory) -> Remedy {
+        // Nobody tells an IPv4 source anything yet.
+        if sends.frames[frame].outer.protocolNumber == ProtocolNumber.ipv4 { return code == EMSGSIZE ? .fragment : .none }
         let error: ICMPv6Error
         switch code {
         case EMSGSIZE:

@@ -18,7 +18,10 @@ extension Worker where Engine: ~Copyable {
                 let slice = traffic.sends.slices[index]
                 engine.addSendSlice(offset: Int(slice.offset), length: Int(slice.length))
             }
-            engine.send(to: frame.outer.destination.rawValue, ttl: frame.outer.ttl, tos: frame.outer.tos)
+            let outer = frame.outer
+            engine.send(
+                to: outer.destination.rawValue, ttl: outer.ttl, tos: outer.tos, dontFragment: outer.dontFragment,
+                carrying: outer.protocolNumber == ProtocolNumber.ipv6 ? .ipv6 : .ipv4)
         }
     }
 
