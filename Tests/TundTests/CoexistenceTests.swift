@@ -12,6 +12,8 @@ private func claim(_ peers: String, local: String = "10.0.0.1", device: String? 
     @Test(arguments: [
         ("", ["0.0.0.0/0"]),
         ("--6rd-prefix fd00::/40 --6rd-relay-prefix 10.0.0.0/8", ["10.0.0.0/8"]),
+        ("--6rd-prefix fd00::/40 --6rd-relay-prefix 10.0.0.0/8 --v4-compatible", ["0.0.0.0/0"]),
+        ("--isatap --prl 192.0.2.1", ["0.0.0.0/0"]),
         ("--remote 192.0.2.1", ["192.0.2.1/32"]),
         ("--remote 192.0.2.1 --6rd-prefix fd00::/32", ["192.0.2.1/32"]),
         (

@@ -29,6 +29,13 @@ import TunnelCore
         ("--6rd-prefix fd00::/32 --address none --relay 10.0.0.9 --default-route", [], [], []),
         ("--6rd-prefix fd00::/32 --v4-compatible", ["fd00:0:a00:1::1/32", "::a00:1/96"], [], ["fd00:0:a00:1::/64"]),
         ("--6rd-prefix fd00::/32 --source-check sit", ["fd00:0:a00:1::1/32", "::a00:1/96"], [], ["fd00:0:a00:1::/64"]),
+        ("--isatap", ["fe80::5efe:a00:1/64"], [], []),
+        (
+            "--isatap --isatap-prefix fd00:1::/64 --isatap-prefix fd00:2::/64 --prl 10.0.0.9 --default-route",
+            ["fe80::5efe:a00:1/64", "fd00:1::5efe:a00:1/64", "fd00:2::5efe:a00:1/64"], ["::/0"], []
+        ),
+        ("--isatap --address fd00:1::7/64 --local-prefix fd77::/48", ["fe80::5efe:a00:1/64", "fd00:1::7/64"], [], ["fd77::/48"]),
+        ("--isatap --address none", [], [], []),
         ("--remote 10.0.0.2", ["fe80::a00:1/64"], [], []),
         ("--remote 10.0.0.2 --source-check sit", ["fe80::a00:1/64"], [], []),
         ("--remote 10.0.0.2 --address 2001:db8::2/64 --default-route", ["fe80::a00:1/64", "2001:db8::2/64"], ["::/0"], []),

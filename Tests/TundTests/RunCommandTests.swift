@@ -45,6 +45,14 @@ import TunnelCore
         #expect(try Self.parse("--remote 192.0.2.1 --mode any --6rd-prefix fd00::/32").mode == .any)
     }
 
+    @Test func anISATAPLinkHasNoDomain() throws {
+        let configuration = try Self.parse("--isatap --prl 10.0.0.9 --prl 10.0.0.9 --isatap-prefix fd00::/64 --source-check sit")
+        #expect(configuration.domain == nil && !configuration.takesCompatible)
+        #expect(
+            configuration.isatap
+                == ISATAPLink(prefixes: [try IPv6Prefix(parsing: "fd00::/64")], routers: [IPv4Address(10, 0, 0, 9)]))
+    }
+
     @Test func aRemoteHasNoDomainUnlessAPrefixIsGiven() throws {
         #expect(try Self.parse("--remote 192.0.2.1").domain == nil)
         #expect(try Self.parse("--remote 192.0.2.1 --6rd-prefix fd00::/32").domain != nil)
@@ -58,6 +66,17 @@ import TunnelCore
         ("--remote 10.0.0.2 --local-prefix fd00::/64", ["--local-prefix", "--remote"]),
         ("--remote 10.0.0.2 --6rd-relay-prefix 10.0.0.0/8", ["--6rd-relay-prefix", "--6rd-prefix"]),
         ("--remote 10.0.0.2 --v4-compatible", ["--v4-compatible", "--remote"]),
+        ("--isatap --remote 10.0.0.2", ["--remote", "--isatap"]),
+        ("--isatap --6rd-prefix fd00::/32", ["--6rd-prefix", "--isatap-prefix"]),
+        ("--isatap --6rd-relay-prefix 10.0.0.0/8", ["--6rd-relay-prefix", "--isatap"]),
+        ("--isatap --relay 10.0.0.2", ["--relay", "--prl"]),
+        ("--isatap --v4-compatible", ["--v4-compatible", "--isatap"]),
+        ("--isatap --isatap-prefix fd00::/48", ["--isatap-prefix", "/64"]),
+        ("--isatap --isatap-prefix fe80::/64", ["--isatap-prefix", "fe80::/64"]),
+        ("--isatap --default-route", ["--default-route", "--prl"]),
+        ("--isatap --local 10.0.0.1 --prl 10.0.0.1", ["--prl", "--local"]),
+        ("--prl 10.0.0.2", ["--prl", "--isatap"]),
+        ("--isatap-prefix fd00::/64", ["--isatap-prefix", "--isatap"]),
         ("--remote 10.0.0.2 --local 10.0.0.2", ["--remote", "--local"]),
         ("--mode ipip", ["--mode ipip", "--remote"]),
         ("--mode any --6rd-prefix fd00::/32", ["--mode any", "--remote"]),

@@ -24,6 +24,8 @@ extension TunnelPolicy {
                 if sourceCheck == .strict { return .drop(refusal) }
                 if let refusal = lenientRefusal(of: packet, from: outerSource) { return .drop(refusal) }
             }
+        case .isatap(let peers):
+            if let refusal = refusal(of: packet, from: outerSource, among: peers) { return .drop(refusal) }
         }
 
         guard let trafficClass = ECN.decapsulate(outer: outer.typeOfService, inner: packet.trafficClass) else {

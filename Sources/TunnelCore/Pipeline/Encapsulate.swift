@@ -61,6 +61,8 @@ extension TunnelPolicy {
             let strict = nextHop(of: packet, among: peers)
             if case .drop = strict, sourceCheck != .strict { return nextHopOfSit(of: packet) }
             return strict
+        case .isatap(let peers):
+            return nextHop(of: packet, among: peers)
         }
     }
 

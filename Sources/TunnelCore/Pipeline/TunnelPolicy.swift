@@ -44,14 +44,20 @@ public struct TunnelPolicy: Sendable {
         /// Point to point: one peer, and whatever inner addresses it likes.
         case remote(IPv4Address)
         case domain(DomainPeers)
+        case isatap(ISATAPPeers)
     }
 
     public init(local: IPv4Address, peers: Peers) {
         self.local = local
         self.peers = peers
         errorSource = .linkLocal(embedding: local)
-        if case .domain(let peers) = peers, let delegated = peers.domain.delegatedPrefix(of: local) {
-            errorSource = IPv6Address(high: delegated.address.high, low: 1)
+        switch peers {
+        case .remote: break
+        case .domain(let peers):
+            if let delegated = peers.domain.delegatedPrefix(of: local) {
+                errorSource = IPv6Address(high: delegated.address.high, low: 1)
+            }
+        case .isatap(let peers): errorSource = peers.address
         }
     }
 }

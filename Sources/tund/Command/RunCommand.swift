@@ -61,7 +61,22 @@ struct RunCommand: ParsableCommand {
         transform: Parse.ipv4Host)
     var relay: [IPv4Address] = []
 
-    @Flag(help: "Route ::/0 into the tunnel (with --relay or --remote).")
+    @Flag(help: "The IPv4 network is one ISATAP link (RFC 5214), in place of a domain.")
+    var isatap = false
+
+    @Option(
+        help: ArgumentHelp(
+            "A potential router of the ISATAP link: takes what is not on it, may send any source. Repeatable.",
+            valueName: "A"),
+        transform: Parse.ipv4Host)
+    var prl: [IPv4Address] = []
+
+    @Option(
+        help: ArgumentHelp("A /64 of the ISATAP link; the TUN gets its address in it. Repeatable.", valueName: "P/64"),
+        transform: Parse.ipv6Prefix)
+    var isatapPrefix: [IPv6Prefix] = []
+
+    @Flag(help: "Route ::/0 into the tunnel (with --relay, --prl or --remote).")
     var defaultRoute = false
 
     @Flag(help: "This host is a border relay: forward between the domain and what is outside.")
@@ -184,7 +199,12 @@ struct RunCommand: ParsableCommand {
     /// The options as a whole; an error names the options that do not go together.
     func tunnelConfiguration() throws -> TunnelConfiguration {
         let domain: Domain?
-        if remote != nil {
+        if isatap {
+            try checkISATAP()
+            domain = nil
+        } else if !prl.isEmpty || !isatapPrefix.isEmpty {
+            throw ValidationError("\(prl.isEmpty ? "--isatap-prefix" : "--prl") needs --isatap beside it")
+        } else if remote != nil {
             let misplaced: [(Bool, String, String)] = [
                 (!relay.isEmpty, "--relay", "the remote gets everything"),
                 (borderRelay, "--border-relay", "a point-to-point tunnel has no domain to relay for"),
@@ -216,7 +236,7 @@ struct RunCommand: ParsableCommand {
             }
             domain = try domainOptions.domain()
             if defaultRoute && relay.isEmpty {
-                throw ValidationError("--default-route needs --relay or --remote: somebody must take the packets")
+                throw ValidationError("--default-route needs --relay, --prl or --remote: somebody must take the packets")
             }
         }
         if case .address(let own) = local {
@@ -226,6 +246,7 @@ struct RunCommand: ParsableCommand {
             }
             if own == remote { throw ValidationError("--remote \(own) is --local itself") }
             if relay.contains(own) { throw ValidationError("--relay \(own) is --local itself") }
+            if prl.contains(own) { throw ValidationError("--prl \(own) is --local itself") }
         }
         try checkPlan(of: domain)
         var offloads = Offloads()
@@ -233,14 +254,39 @@ struct RunCommand: ParsableCommand {
         offloads.udpSegmentation = uso
         offloads.receiveMerge = gro
         return TunnelConfiguration(
-            name: name, local: local, remote: remote, mode: mode, domain: domain, relays: unique(relay),
+            name: name, local: local, remote: remote, mode: mode, domain: domain,
+            isatap: isatap ? ISATAPLink(prefixes: isatapPrefix, routers: unique(prl)) : nil, relays: unique(relay),
             isBorderRelay: borderRelay, routes: route, localPrefixes: localPrefix, sourceCheck: sourceCheck,
-            takesCompatible: remote == nil && (v4Compatible || sourceCheck != .strict),
+            takesCompatible: remote == nil && !isatap && (v4Compatible || sourceCheck != .strict),
             hasDefaultRoute: defaultRoute, ttl: ttl, tos: tos, ecn: ecn,
             discoversPathMTU: pmtudisc, mtu: mtu, mssClamp: mssClamp, device: dev, mark: fwmark,
             underlayNamespace: underlayNetns, address: address,
             workers: workers.count, offloads: offloads,
             busyPoll: busyPoll)
+    }
+
+    /// What makes no sense on an ISATAP link.
+    private func checkISATAP() throws {
+        let misplaced: [(Bool, String, String)] = [
+            (remote != nil, "--remote", "the link has many hosts"),
+            (domainOptions.prefix != nil, "--6rd-prefix", "the link has prefixes of its own (--isatap-prefix)"),
+            (domainOptions.relayPrefix != nil, "--6rd-relay-prefix", "the link has prefixes of its own (--isatap-prefix)"),
+            (!relay.isEmpty, "--relay", "the link has routers (--prl)"),
+            (mode.carriesIPv4, "--mode \(mode.rawValue)", "an IPv4 address inside tells no host to send to"),
+            (v4Compatible, "--v4-compatible", "the link has prefixes of its own (--isatap-prefix)"),
+        ]
+        for (isGiven, option, reason) in misplaced where isGiven {
+            throw ValidationError("\(option) does not go with --isatap: \(reason)")
+        }
+        for prefix in isatapPrefix {
+            if prefix.length != 64 { throw ValidationError("--isatap-prefix \(prefix): ISATAP addresses need a /64") }
+            if AddressPlan.isReserved(prefix) {
+                throw ValidationError("--isatap-prefix: \(AddressPlanError.reserved(prefix))")
+            }
+        }
+        if defaultRoute && prl.isEmpty {
+            throw ValidationError("--default-route needs --prl on an ISATAP link: somebody must take the packets")
+        }
     }
 
     /// Whether the prefixes can stand beside each other. What hangs on an address that is still to be found is seen later.

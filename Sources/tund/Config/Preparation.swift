@@ -26,7 +26,7 @@ struct Preparation {
         self.underlay = underlay
         let query = UnderlayQuery(
             device: configuration.device, mark: configuration.mark, remote: configuration.remote,
-            relays: configuration.relays, relayPrefix: configuration.domain?.relayPrefix)
+            relays: configuration.relays + (configuration.isatap?.routers ?? []), relayPrefix: configuration.domain?.relayPrefix)
         var warnings: [String] = []
         (local, path) = try Failure.wrap { () throws(ControlError) in
             let netlink = try underlay.inside { () throws(ControlError) in try Netlink() }
@@ -49,7 +49,8 @@ struct Preparation {
         self.warnings = warnings
         if let broadcast = path.broadcast {
             let endpoints =
-                [configuration.remote].compactMap(\.self) + configuration.relays + configuration.routes.map(\.endpoint)
+                [configuration.remote].compactMap(\.self) + configuration.relays + (configuration.isatap?.routers ?? [])
+                + configuration.routes.map(\.endpoint)
             if endpoints.contains(broadcast) {
                 throw Failure("\(broadcast) is the broadcast address of \(path.interfaceName), not the address of a single host")
             }
@@ -87,6 +88,19 @@ struct Preparation {
         let peers: TunnelPolicy.Peers
         if let remote = configuration.remote {
             peers = .remote(remote)
+        } else if let link = configuration.isatap {
+            var (prefixes, localPrefixes) = (link.prefixes, configuration.localPrefixes)
+            if case .fixed(let address, let length) = configuration.address {
+                let prefix = IPv6Prefix(masking: address, length: 64)
+                if length == 64 && !prefixes.contains(prefix) { prefixes.append(prefix) }
+                localPrefixes.append(IPv6Prefix(masking: address, length: 128))
+            }
+            peers = .isatap(
+                try Failure.wrap { () throws(AddressPlanError) in
+                    try ISATAPPeers(
+                        local: local, prefixes: prefixes, routers: link.routers, isRouter: configuration.isBorderRelay,
+                        localPrefixes: localPrefixes, routes: configuration.routes.map { ($0.prefix, $0.endpoint) })
+                })
         } else if let domain = configuration.domain {
             if !domain.contains(local) {
                 throw Failure("this host's address \(local) is not in the domain's IPv4 network \(domain.relayPrefix)")
@@ -104,7 +118,7 @@ struct Preparation {
                         localPrefixes: localPrefixes, routes: routes, takesCompatible: configuration.takesCompatible)
                 })
         } else {
-            throw Failure("neither a domain nor a remote")
+            throw Failure("neither a domain nor a remote nor an ISATAP link")
         }
         var policy = TunnelPolicy(local: local, peers: peers)
         policy.mode = configuration.mode
@@ -136,7 +150,8 @@ struct Preparation {
         if configuration.remote == nil, configuration.sourceCheck != .strict {
             warnings.append("--source-check \(configuration.sourceCheck.rawValue): anybody can send packets through this host")
         }
-        if case .fixed(let address, _) = configuration.address, configuration.remote == nil, !configuration.isBorderRelay,
+        if case .fixed(let address, _) = configuration.address, configuration.domain != nil, configuration.remote == nil,
+            !configuration.isBorderRelay,
             configuration.sourceCheck == .strict
         {
             let own = [configuration.domain?.delegatedPrefix(of: local)].compactMap(\.self) + configuration.localPrefixes
@@ -158,10 +173,15 @@ struct Preparation {
         if configuration.remote != nil && configuration.mode.carriesIPv6 {
             plan.addresses.append(.init(address: .linkLocal(embedding: local), prefixLength: 64))
         }
+        if configuration.isatap != nil {
+            plan.addresses.append(.init(address: .isatap(local, in: .linkLocal), prefixLength: 64))
+        }
         var onLink: [IPv6Prefix] = []
         if case .fixed(let address, let length) = configuration.address {
             plan.addresses.append(.init(address: address, prefixLength: length))
             onLink.append(IPv6Prefix(masking: address, length: length))
+        } else if let link = configuration.isatap {
+            plan.addresses += link.prefixes.map { .init(address: .isatap(local, in: $0), prefixLength: 64) }
         } else if let domain, let delegated {
             // With the domain's length the whole domain is on the link: no route to anybody is needed.
             let address = IPv6Address(high: delegated.address.high, low: 1)
@@ -175,7 +195,7 @@ struct Preparation {
             plan.routes.append(domain.prefix)
         }
         plan.routes += configuration.routes.map(\.prefix)
-        plan.takesNextHops = configuration.remote == nil
+        plan.takesNextHops = configuration.remote == nil && configuration.isatap == nil
         if configuration.hasDefaultRoute { plan.routes.append(IPv6Prefix(masking: .unspecified, length: 0)) }
         // The domain may be one of them.
         plan.routes = plan.routes.enumerated().filter { plan.routes.firstIndex(of: $0.element) == $0.offset }.map(\.element)
@@ -205,6 +225,10 @@ struct Preparation {
         }
         if let domain = configuration.domain, let delegatedPrefix {
             facts.append("domain \(domain.prefix) of \(domain.relayPrefix), this host owns \(delegatedPrefix)")
+        }
+        if let link = configuration.isatap {
+            facts.append("ISATAP, this host is \(IPv6Address.isatap(local, in: link.prefixes.first ?? .linkLocal))")
+            if !link.routers.isEmpty { facts.append("routers \(link.routers.map(\.description).joined(separator: ", "))") }
         }
         if configuration.isBorderRelay { facts.append("border relay") }
         if !configuration.relays.isEmpty {

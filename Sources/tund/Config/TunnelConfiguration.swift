@@ -43,6 +43,14 @@ struct StaticRoute: Equatable, Sendable {
     var endpoint: IPv4Address
 }
 
+/// `--isatap`
+struct ISATAPLink: Equatable, Sendable {
+    /// Its /64s.
+    var prefixes: [IPv6Prefix] = []
+    /// The potential router list.
+    var routers: [IPv4Address] = []
+}
+
 /// What the operator asked for, each value valid by itself and with the others. What depends on the host is found out later
 /// (`Preparation`).
 struct TunnelConfiguration: Equatable, Sendable {
@@ -51,8 +59,9 @@ struct TunnelConfiguration: Equatable, Sendable {
     /// Point to point.
     var remote: IPv4Address?
     var mode = TunnelMode.ip6ip
-    /// nil only point to point.
+    /// nil only point to point and for ISATAP.
     var domain: Domain?
+    var isatap: ISATAPLink?
     var relays: [IPv4Address] = []
     var isBorderRelay = false
     var routes: [StaticRoute] = []

@@ -18,7 +18,7 @@ struct TunnelClaim: Equatable, Sendable {
         let peers: [IPv4Prefix]
         if let remote = configuration.remote {
             peers = [IPv4Prefix(masking: remote, length: 32)]
-        } else if configuration.takesCompatible {
+        } else if configuration.takesCompatible || configuration.isatap != nil {
             peers = [IPv4Prefix(masking: .any, length: 0)]
         } else {
             let domain = configuration.domain.map { [$0.relayPrefix] } ?? []
