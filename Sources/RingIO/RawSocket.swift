@@ -88,8 +88,23 @@ public struct RawSocket: ~Copyable, Sendable {
             let result = unsafe setsockopt(socket, SOL_SOCKET, SO_MARK, &mark, socklen_t(MemoryLayout<UInt32>.size))
             try check("setsockopt(SO_MARK)", result)
         }
-        var address = Self.socketAddress(binding.local)
-        let bound = unsafe withUnsafePointer(to: &address) {
+        try Self.assign(binding.local, to: socket, connected: connected)
+        self.descriptor = descriptor
+    }
+
+    /// Gives an open socket another local address. It needs no capability, and the filter and all options stay.
+    /// - Parameter isSender: connected, as `sender` makes it.
+    public static func rebind(_ socket: Int32, to local: UInt32, isSender: Bool) throws(SystemError) {
+        if isSender {
+            var nobody = sockaddr(sa_family: sa_family_t(AF_UNSPEC), sa_data: (0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0))
+            try check("connect(AF_UNSPEC)", unsafe connect(socket, &nobody, socklen_t(MemoryLayout<sockaddr>.size)))
+        }
+        try assign(local, to: socket, connected: isSender)
+    }
+
+    private static func assign(_ local: UInt32, to socket: Int32, connected: Bool) throws(SystemError) {
+        var address = socketAddress(local)
+        let failed = unsafe withUnsafePointer(to: &address) {
             unsafe $0.withMemoryRebound(to: sockaddr.self, capacity: 1) { address in
                 let length = socklen_t(MemoryLayout<sockaddr_in>.size)
                 if unsafe bind(socket, address, length) < 0 { return "bind" }
@@ -97,8 +112,7 @@ public struct RawSocket: ~Copyable, Sendable {
                 return ""
             }
         }
-        if !bound.isEmpty { throw SystemError(bound) }
-        self.descriptor = descriptor
+        if !failed.isEmpty { throw SystemError(failed) }
     }
 
     static func socketAddress(_ address: UInt32) -> sockaddr_in {

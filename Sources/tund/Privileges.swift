@@ -4,7 +4,9 @@ internal import Glibc
 /// What of root's power the process needs and when it lets go of it.
 ///
 /// Capabilities belong to threads and are inherited by the threads they start, so all of this runs while the process has one
-/// thread: `require`, `dropAll(but:)`, then everything that is opened and set up, `dropAll`, and then the workers.
+/// thread: `require`, `reduce(to:)`, then everything that is opened and set up, `dropAll(but:)`, and then the workers. With
+/// `--local auto` the control thread keeps CAP_NET_ADMIN, for the TUN has to be renumbered with the host; a thread that has given up
+/// everything starts the workers then.
 enum Privileges {
     /// CAP_NET_ADMIN: the TUN device, its addresses and routes, SO_MARK, SO_RCVBUFFORCE. CAP_NET_RAW: protocol 41.
     /// CAP_SYS_ADMIN: only to enter another network namespace.
@@ -32,8 +34,7 @@ enum Privileges {
     /// Keeps what is needed, in the permitted and effective sets, and gives everything else up for good: the other capabilities, the
     /// inheritable, ambient and bounding sets, and what an exec of a set-uid program or by uid 0 would bring
     /// (PR_SET_NO_NEW_PRIVS). CAP_IPC_LOCK goes, too: registered buffers count against RLIMIT_MEMLOCK from here on.
-    static func dropAll(but needed: [cap_value_t]) throws(ControlError) {
-        let attempt = "give up privileges"
+    static func reduce(to needed: [cap_value_t]) throws(ControlError) {
         // The bounding set takes CAP_SETPCAP, which a process with the needed ones alone does not have. It then keeps its bounding
         // set, which PR_SET_NO_NEW_PRIVS makes harmless.
         if try isEffective(CAP_SETPCAP) {
@@ -50,11 +51,13 @@ enum Privileges {
     }
 
     /// Gives those up as well. Open descriptors keep working.
-    /// - Throws: also if another thread of the process still has capabilities: it was started too early.
-    static func dropAll() throws(ControlError) {
-        let attempt = "give up privileges"
-        try setAll(to: [], attempt)
-        let threads = threadsWithCapabilities()
+    static func dropAll(but kept: [cap_value_t]) throws(ControlError) { try setAll(to: kept, attempt) }
+
+    private static let attempt = "give up privileges"
+
+    /// - Throws: if a thread of the process has capabilities: only the first one may.
+    static func confirm(mayFirstThread: Bool) throws(ControlError) {
+        let threads = threadsWithCapabilities().filter { !mayFirstThread || $0 != getpid() }
         if !threads.isEmpty {
             throw ControlError(
                 attempt, reason: "threads \(threads.map(String.init).joined(separator: ", ")) still have capabilities")

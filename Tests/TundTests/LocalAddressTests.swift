@@ -57,6 +57,50 @@ struct LocalAddressCase: CustomTestStringConvertible {
         #expect(try LocalAddress.choose(row.query, row.facts) == IPv4Address(row.expected))
     }
 
+    /// 10.0.0.1 on eth0 was chosen once.
+    static let followed: [LocalAddressCase] = [
+        .init("it is still there", Host.query(), Host.facts([Host.first]), "10.0.0.1"),
+        .init("one more on its interface", Host.query(), Host.facts([Host.first, Host.third]), "10.0.0.1"),
+        .init("one more elsewhere", Host.query(), Host.facts(both), "10.0.0.1"),
+        .init(
+            "the way out leads through its interface, from a newer address", Host.query(),
+            Host.facts([Host.first, Host.third], outward: Host.route(Host.eth0, "10.0.0.7")), "10.0.0.1"),
+        .init(
+            "the way out has moved", Host.query(), Host.facts(both, outward: Host.route(Host.eth1, "10.9.0.1")), "10.9.0.1"),
+        .init(
+            "the way to the remote has not", Host.query(remote: "10.0.0.2"),
+            Host.facts(both, routes: [Host.route(Host.eth0, "10.0.0.1")], outward: Host.route(Host.eth1, "10.9.0.1")),
+            "10.0.0.1"),
+        .init("replaced on its interface", Host.query(), Host.facts([Host.third, Host.second]), "10.0.0.7"),
+        .init("replaced, no other interface", Host.query(), Host.facts([Host.third]), "10.0.0.7"),
+        .init("gone, another one left that no route prefers", Host.query(), Host.facts([Host.second]), "no route leads out from"),
+        .init(
+            "gone, and the way out leads elsewhere", Host.query(),
+            Host.facts([Host.second], outward: Host.route(Host.eth1, "10.9.0.1")), "10.9.0.1"),
+        .init(
+            "gone, another one in the relay prefix", Host.query(relayPrefix: "10.0.0.0/8"), Host.facts([Host.second]),
+            "10.9.0.1"),
+        .init("gone", Host.query(), Host.facts([Host.loopback]), "no interface has a global IPv4 address"),
+    ]
+
+    @Test(arguments: followed) func follows(_ row: LocalAddressCase) {
+        do throws(ControlError) {
+            let old = IPv4Address(10, 0, 0, 1)
+            #expect(try LocalAddress.follow(old, on: Host.eth0.index, row.query, row.facts) == IPv4Address(row.expected))
+        } catch {
+            #expect(error.description.contains(row.expected))
+        }
+    }
+
+    @Test func anInterfaceThatIsDownHasNoAddress() throws {
+        var facts = Host.facts(Self.both, outward: Host.route(Host.eth1, "10.9.0.1"))
+        facts.links = [Host.lo, LinkInfo(index: Host.eth0.index, name: "eth0", mtu: 1500, flags: 0x1002), Host.eth1]
+        let old = IPv4Address(10, 0, 0, 1)
+        #expect(try LocalAddress.follow(old, on: Host.eth0.index, Host.query(), facts) == IPv4Address(10, 9, 0, 1))
+        facts.outward = nil
+        #expect(throws: ControlError.self) { try LocalAddress.follow(old, on: Host.eth0.index, Host.query(), facts) }
+    }
+
     static let refused: [LocalAddressCase] = [
         .init("no address at all", Host.query(), Host.facts([Host.loopback]), "no interface has a global IPv4 address"),
         .init(

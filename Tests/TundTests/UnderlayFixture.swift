@@ -17,6 +17,7 @@ enum UnderlayFixture {
     static let announced = on(lo, "10.200.0.1", 32)
     static let first = on(eth0, "10.0.0.1", 24, broadcast: "10.0.0.255")
     static let second = on(eth1, "10.9.0.1", 16)
+    static let third = on(eth0, "10.0.0.7", 24, broadcast: "10.0.0.255")
     static let linkLocal = on(eth1, "169.254.7.7", 16, global: false)
 
     static func on(

@@ -4,7 +4,7 @@ internal import TunnelCore
 /// A configuration together with what this host made of it: everything that is decided before anything is changed.
 struct Preparation {
     let configuration: TunnelConfiguration
-    private let underlay: UnderlayNamespace
+    let underlay: UnderlayNamespace
     let local: IPv4Address
     let path: UnderlayPath
     /// What the workers go by.
@@ -21,18 +21,20 @@ struct Preparation {
     var ownPrefixes: [IPv6Prefix] { (delegatedPrefix.map { [$0] } ?? []) + configuration.localPrefixes }
 
     /// Asks the kernel; changes nothing and needs no privilege.
-    init(_ configuration: TunnelConfiguration, _ underlay: UnderlayNamespace) throws(Failure) {
+    /// - Parameter local: the local address, where that is decided already.
+    init(
+        _ configuration: TunnelConfiguration, _ underlay: UnderlayNamespace, local decided: IPv4Address? = nil
+    ) throws(Failure) {
         self.configuration = configuration
         self.underlay = underlay
-        let query = UnderlayQuery(
-            device: configuration.device, mark: configuration.mark, remote: configuration.remote,
-            relays: configuration.relays + (configuration.isatap?.routers ?? []), relayPrefix: configuration.domain?.relayPrefix)
+        let query = configuration.underlayQuery
         var warnings: [String] = []
         (local, path) = try Failure.wrap { () throws(ControlError) in
             let netlink = try underlay.inside { () throws(ControlError) in try Netlink() }
             let local: IPv4Address
             switch configuration.local {
-            case .automatic: local = try LocalAddress.find(query, over: netlink)
+            case .automatic:
+                if let decided { local = decided } else { local = try LocalAddress.find(query, over: netlink) }
             case .address(let address):
                 local = address
                 warnings += try LocalAddress.check(address, query, over: netlink)

@@ -86,4 +86,14 @@ struct TunnelConfiguration: Equatable, Sendable {
     var offloads = Offloads()
     /// Microseconds that a worker looks for packets before it sleeps.
     var busyPoll = 0
+
+    /// Whether the tunnel follows the host to another address. Into another namespace it cannot: that takes a capability which is
+    /// not kept.
+    var isRenumbered: Bool { local == .automatic && underlayNamespace == nil }
+
+    var underlayQuery: UnderlayQuery {
+        UnderlayQuery(
+            device: device, mark: mark, remote: remote, relays: relays + (isatap?.routers ?? []),
+            relayPrefix: domain?.relayPrefix)
+    }
 }

@@ -23,7 +23,7 @@ struct Daemon {
         }
         let rings = try reserveRings()
         let underlay = try Failure.wrap { () throws(ControlError) in
-            try Privileges.dropAll(but: needed)
+            try Privileges.reduce(to: needed)
             return try UnderlayNamespace(configuration.underlayNamespace)
         }
         let preparation = try Preparation(configuration, underlay)
@@ -36,22 +36,15 @@ struct Daemon {
         let claims = try Failure.wrap { () throws(ControlError) in
             try underlay.inside { () throws(ControlError) in try TunnelClaim.Held(preparation.claims) }
         }
-        defer { withExtendedLifetime(claims) {} }
         let opened = try open(preparation, underlay, rings)
         let follower = try Failure.wrap { () throws(ControlError) in
             let netlink = try Netlink()
-            let link = try TunLink.bringUp(opened.name, preparation.link, over: netlink)
-            try Privileges.dropAll()
-            return try Follower(link, preparation, log: log) { policy in
-                for thread in opened.threads { thread.adopt(policy) }
-                opened.icmp.policy = policy
-            }
+            let tun = try TunLink.bringUp(opened.name, preparation.link, over: netlink)
+            let follower = try Follower(tun, preparation, claims, log: log, opened.handles)
+            try Privileges.dropAll(but: configuration.isRenumbered ? [CAP_NET_ADMIN] : [])
+            return follower
         }
-        do {
-            for thread in opened.threads { try thread.start() }
-        } catch {
-            throw Failure(explain(error))
-        }
+        try startWorkers(opened)
         log.info("\(opened.name) is ready")
         let outcome = listen(opened, signals, follower)
         opened.keepOverflows()
@@ -62,12 +55,35 @@ struct Daemon {
         log.info("stopped")
     }
 
+    /// From a thread without capabilities, for them to inherit none.
+    private func startWorkers(_ opened: Opened) throws(Failure) {
+        var failure: String?
+        do throws(SystemError) {
+            let starter = try Thread.start {
+                do {
+                    try Privileges.dropAll(but: [])
+                    for thread in opened.threads { try thread.start() }
+                } catch let error as SystemError {
+                    failure = explain(error)
+                } catch {
+                    failure = "\(error)"
+                }
+            }
+            pthread_join(starter, nil)
+        } catch {
+            failure = explain(error)
+        }
+        if let failure { throw Failure(failure) }
+        try Failure.wrap { () throws(ControlError) in try Privileges.confirm(mayFirstThread: configuration.isRenumbered) }
+    }
+
     /// Everything that is open while the tunnel runs.
     private final class Opened {
         let name: String
         let threads: [WorkerThread<Engine>]
         var icmp: ICMPListener
         let receivers: [Int32]
+        let senders: [Int32]
         let finished: WakeUp
         /// What the receivers had lost when they were closed.
         private var lastOverflows: UInt64?
@@ -79,13 +95,35 @@ struct Daemon {
 
         init(
             name: String, threads: [WorkerThread<Engine>], icmp: consuming ICMPListener, receivers: [Int32],
-            finished: WakeUp
+            senders: [Int32], finished: WakeUp
         ) {
             self.name = name
             self.threads = threads
             self.icmp = icmp
             self.receivers = receivers
+            self.senders = senders
             self.finished = finished
+        }
+
+        var handles: Follower.Handles {
+            Follower.Handles(
+                adopt: { [unowned self] policy in
+                    for thread in threads { thread.adopt(policy) }
+                    for thread in threads { thread.waitUntilAdopted() }
+                    icmp.policy = policy
+                },
+                rebind: { [unowned self] local throws(ControlError) in try rebind(to: local) })
+        }
+
+        private func rebind(to local: IPv4Address) throws(ControlError) {
+            do throws(SystemError) {
+                for socket in icmp.rawDescriptors + receivers {
+                    try RawSocket.rebind(socket, to: local.rawValue, isSender: false)
+                }
+                for socket in senders { try RawSocket.rebind(socket, to: local.rawValue, isSender: true) }
+            } catch {
+                throw ControlError("use \(local) as the tunnel's own address", reason: "\(error)", code: error.code)
+            }
         }
 
         var report: CounterReport {
@@ -130,6 +168,7 @@ struct Daemon {
             var threads: [WorkerThread<Engine>] = []
             var tunWriter: TunWriter?
             var receivers: [Int32] = []
+            var senders: [Int32] = []
             for index in 0..<configuration.workers {
                 let queue = try TunDevice.open(name, isFirst: index == 0, nonBlocking: reading == .burst)
                 if index == 0 {
@@ -140,7 +179,10 @@ struct Daemon {
                     try RawUnderlay(
                         binding, carrying: carried, worker: index, of: configuration.workers, ttl: ttl, tos: tos)
                 }
-                receivers += carried.compactMap { sockets.sockets(carrying: $0)?.receiver }
+                for opened in carried.compactMap({ sockets.sockets(carrying: $0) }) {
+                    receivers.append(opened.receiver)
+                    senders += [opened.sender, opened.fragmentingSender]
+                }
                 let wakeUp = try WakeUp()
                 let errors = ErrorTable()
                 let engine = try Engine(
@@ -155,7 +197,8 @@ struct Daemon {
                         processor: configuration.workers == 1 ? nil : processors[index % processors.count]))
             }
             let icmp = try ICMPListener(guardians, tun: tunWriter.take()!, policy: policy, softErrors: softErrors)
-            return Opened(name: name, threads: threads, icmp: icmp, receivers: receivers, finished: finished)
+            return Opened(
+                name: name, threads: threads, icmp: icmp, receivers: receivers, senders: senders, finished: finished)
         } catch {
             throw Failure(explain(error))
         }
@@ -205,12 +248,14 @@ struct Daemon {
             [
                 pollfd(fd: signals.rawValue, events: Int16(POLLIN), revents: 0),
                 pollfd(fd: opened.finished.rawDescriptor, events: Int16(POLLIN), revents: 0),
-                pollfd(fd: follower.descriptor, events: Int16(POLLIN), revents: 0),
-            ] + opened.icmp.rawDescriptors.map { pollfd(fd: $0, events: 0, revents: 0) }
+            ] + follower.descriptors.map { pollfd(fd: $0, events: Int16(POLLIN), revents: 0) }
+            + opened.icmp.rawDescriptors.map { pollfd(fd: $0, events: 0, revents: 0) }
         while true {
             _ = unsafe poll(&polled, nfds_t(polled.count), Int32(follower.patience(atMost: 1000)))
             follower.act()
-            for entry in polled.dropFirst(3) where entry.revents != 0 { opened.icmp.listen(to: entry.fd) }
+            for entry in polled.dropFirst(2 + follower.descriptors.count) where entry.revents != 0 {
+                opened.icmp.listen(to: entry.fd)
+            }
             if Clock.seconds > lastReport {
                 lastReport = Clock.seconds
                 errorLog.report(opened.report, to: log)

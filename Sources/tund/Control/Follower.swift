@@ -1,87 +1,120 @@
 internal import Logging
 internal import TunnelCore
 
-/// Keeps a running tunnel in step with what changes around it: with the kernel's routes over the TUN that name a next hop.
-/// Belongs to the control thread.
+/// Keeps a running tunnel in step with what changes around it: the kernel's routes over the TUN that name a next hop
+/// (`FollowRoutes`), the host's IPv4 address (`FollowAddress`), and the TUN's being up. Belongs to the control thread.
+///
+/// The monitor says only that something has changed; all of it is then looked at anew.
 final class Follower {
-    private let tun: LinkInfo
-    private let preparation: Preparation
-    private let log: Logger
-    /// Hands a policy to the workers.
-    private let adopt: (TunnelPolicy) -> Void
-    private let netlink: Netlink
+    /// What the tunnel can be told while it runs.
+    struct Handles {
+        /// Hands a policy to the workers, and returns when they go by it.
+        let adopt: (TunnelPolicy) -> Void
+        /// Gives all sockets another local address.
+        let rebind: (IPv4Address) throws(ControlError) -> Void
+    }
+
+    let handles: Handles
+    let log: Logger
+    // One of each for the TUN's network namespace and one for the underlay's.
+    let netlink: Netlink
+    let underlayNetlink: Netlink
     private let monitor: NetlinkMonitor
+    private let underlayMonitor: NetlinkMonitor
+    /// What holds now; renumbering makes another one.
+    var preparation: Preparation
+    var claims: TunnelClaim.Held
+    var tun: TunLink.Tun
 
-    private var nextHops = NextHops()
-    /// When to look at the routes, in milliseconds of the clock; nil: nothing has changed.
+    var nextHops = NextHops()
+    /// Whether the host lacks an address for the tunnel, and has been told so.
+    var isWaiting = false
+    /// Whether renumbering failed: sockets and TUN may be of either address then.
+    var isHalfway = false
+    private var wasDown = false
+
+    // When to look, in milliseconds of the clock; nil: nothing has changed.
     private var routesDue: Int? = 0
-    /// Changes come in bursts: between two looks the kernel gets so many milliseconds. A single change is followed at once.
-    private static let pause = 100
+    private var addressDue: Int? = 0
+    private var routesSeen = 0
+    private var addressChanged = 0
 
-    /// - Parameter tun: set up already.
+    /// Between two looks at the routes: a thousand of them are a few looks, and a single one is seen at once.
+    private static let routesPause = 100
+    /// Addresses and IPv4 routes have come to rest after so long, and are looked at after so long in any case.
+    private static let (rest, longestUnrest) = (200, 1000)
+    private static let retry = 1000
+
     init(
-        _ tun: LinkInfo, _ preparation: Preparation, log: Logger, adopt: @escaping (TunnelPolicy) -> Void
+        _ tun: TunLink.Tun, _ preparation: Preparation, _ claims: TunnelClaim.Held, log: Logger, _ handles: Handles
     ) throws(ControlError) {
         self.tun = tun
         self.preparation = preparation
+        self.claims = claims
         self.log = log
-        self.adopt = adopt
+        self.handles = handles
         netlink = try Netlink()
         monitor = try NetlinkMonitor(.overlay)
+        underlayNetlink = try preparation.underlay.inside { () throws(ControlError) in try Netlink() }
+        underlayMonitor = try preparation.underlay.inside { () throws(ControlError) in try NetlinkMonitor(.underlay) }
     }
 
-    /// Readable when something has changed.
-    var descriptor: Int32 { monitor.descriptor }
+    /// One of them is readable when something has changed.
+    var descriptors: [Int32] { [monitor.descriptor, underlayMonitor.descriptor] }
 
     /// Milliseconds until there is something to do, changes aside; at most `longest`.
-    func patience(atMost longest: Int) -> Int { max(0, min(longest, (routesDue ?? .max) - Clock.milliseconds)) }
+    func patience(atMost longest: Int) -> Int {
+        let due = min(routesDue ?? .max, addressDue ?? .max)
+        return max(0, min(longest, due - Clock.milliseconds))
+    }
 
     /// Does what is due.
     func act() {
+        let now = Clock.milliseconds
         for change in monitor.changes() {
-            let concerns =
-                switch change {
-                case .ipv6Route(let interface): interface == nil || interface == tun.index
-                case .link(let index, _): index == tun.index
-                case .overrun: true
-                case .ipv4Address, .ipv4Route: false
-                }
-            if concerns && routesDue == nil { routesDue = max(Clock.milliseconds, lastLook + Self.pause) }
+            switch change {
+            case .ipv6Route(let interface):
+                if interface == nil || interface == tun.link.index { routesChanged(now) }
+            case .link(let index, let isUp):
+                if index != tun.link.index { continue }
+                routesChanged(now)
+                if !isUp { wasDown = true } else if wasDown { cameUp() }
+            case .overrun:
+                routesChanged(now)
+            case .ipv4Address, .ipv4Route: break
+            }
         }
-        if let due = routesDue, due <= Clock.milliseconds { followRoutes() }
+        if !underlayMonitor.changes().isEmpty { addressChanged(now) }
+        if let due = routesDue, due <= now {
+            routesDue = followRoutes() ? nil : now + Self.retry
+            routesSeen = Clock.milliseconds
+        }
+        if let due = addressDue, due <= now { addressDue = followAddress() ? nil : now + Self.retry }
     }
 
-    private var lastLook = 0
+    private func routesChanged(_ now: Int) {
+        if routesDue == nil { routesDue = max(now, routesSeen + Self.routesPause) }
+    }
 
-    private func followRoutes() {
-        guard let domain = preparation.configuration.domain, preparation.configuration.remote == nil else {
-            routesDue = nil
+    private func addressChanged(_ now: Int) {
+        if addressDue == nil { addressChanged = now }
+        addressDue = min(now + Self.rest, addressChanged + Self.longestUnrest)
+    }
+
+    /// The TUN was down, which has cost it its addresses and routes.
+    private func cameUp() {
+        wasDown = false
+        if preparation.configuration.address == .none { return }
+        let name = tun.link.name
+        if !preparation.configuration.isRenumbered {
+            log.warning("\(name) was down and has lost its addresses and routes: restart tund (--local auto can put them back)")
             return
         }
-        defer { lastLook = Clock.milliseconds }
         do {
-            let found = NextHops(
-                of: try netlink.ipv6Routes(over: tun.index), local: preparation.local, broadcast: preparation.path.broadcast,
-                domain: domain, own: preparation.ownPrefixes)
-            routesDue = nil
-            if found == nextHops { return }
-            warn(of: found)
-            if found.routes != nextHops.routes {
-                adopt(try preparation.policy(following: found.routes))
-                log.debug("following \(found.routes.count) routes with an IPv4 next hop")
-            }
-            nextHops = found
+            try TunLink.restore(&tun, preparation.link, over: netlink)
+            log.info("\(name) was down: put its addresses and routes back")
         } catch {
             log.warning("\(error)")
-            routesDue = Clock.milliseconds + 1000
         }
-    }
-
-    /// Of each route once; of many, some.
-    private func warn(of found: NextHops) {
-        let known = Set(nextHops.warnings)
-        let news = found.warnings.filter { !known.contains($0) }
-        for warning in news.prefix(5) { log.warning("\(warning)") }
-        if news.count > 5 { log.warning("and \(news.count - 5) routes more") }
     }
 }

@@ -50,6 +50,43 @@ enum LocalAddress {
             attempt, reason: "there are \(candidates.count): \(facts.list(candidates))", remedy: "pass --local A")
     }
 
+    /// The rule of `--local auto` for a tunnel that runs: it keeps its address while it can, since another one is another prefix.
+    /// It can while an interface that is up has the address, and the kernel has not come to send through another interface.
+    ///
+    /// A new address is one that `choose` would choose and that something speaks for: a route, the old address's interface, or the
+    /// command line. Not just any that is left: while an interface is down for a moment that may be a container bridge's.
+    /// - Parameter interface: that had the old address.
+    /// - Throws: when no address would do.
+    static func follow(
+        _ current: IPv4Address, on interface: Int32, _ query: UnderlayQuery, _ facts: UnderlayFacts
+    ) throws(ControlError) -> IPv4Address {
+        var facts = facts
+        facts.addresses = facts.addresses.filter { facts.link($0.interfaceIndex)?.isUp ?? false }
+        let stays = facts.addresses.contains { $0.address == current }
+        let choice: IPv4Address
+        do {
+            choice = try choose(query, facts)
+        } catch {
+            if stays { return current }
+            var nearby = facts
+            nearby.addresses.removeAll { $0.interfaceIndex != interface }
+            if let successor = try? choose(query, nearby) { return successor }
+            throw error
+        }
+        func isOn(_ address: IPv4Address, _ index: Int32) -> Bool {
+            facts.addresses.contains { $0.address == address && $0.interfaceIndex == index }
+        }
+        if choice == current || stays && facts.links.contains(where: { isOn(current, $0.index) && isOn(choice, $0.index) }) {
+            return current
+        }
+        let sources = (facts.routes + [facts.outward]).compactMap { $0?.type == .local ? nil : $0?.source }
+        let isChosenByOperator = query.device != nil || query.confiningPrefix != nil
+        if sources.contains(choice) || isOn(choice, interface) || isChosenByOperator { return choice }
+        if stays { return current }
+        throw ControlError(
+            "tell which IPv4 address is the tunnel's own", reason: "\(current) is gone, and no route leads out from \(choice)")
+    }
+
     /// The rule of `--local A`.
     static func check(
         _ address: IPv4Address, _ query: UnderlayQuery, _ facts: UnderlayFacts

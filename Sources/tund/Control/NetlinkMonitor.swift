@@ -16,8 +16,10 @@ struct NetlinkMonitor: ~Copyable {
     }
 
     enum Subject {
-        /// IPv6 routes and what they hang on.
+        /// IPv6 routes, and the links they lead over.
         case overlay
+        /// IPv4 addresses and routes, and the links they belong to.
+        case underlay
     }
 
     private let socket: OpaquePointer
@@ -34,6 +36,7 @@ struct NetlinkMonitor: ~Copyable {
         let groups =
             switch subject {
             case .overlay: [RTNLGRP_LINK, RTNLGRP_IPV6_ROUTE, RTNLGRP_NEXTHOP]
+            case .underlay: [RTNLGRP_LINK, RTNLGRP_IPV4_IFADDR, RTNLGRP_IPV4_ROUTE]
             }
         // A kernel refuses a group that it does not know, and then has nothing to say there.
         for group in groups { unsafe nl_socket_add_membership(socket, Int32(group.rawValue)) }

@@ -126,6 +126,31 @@ extension Netlink {
         }
     }
 
+    /// Takes an address away, and the kernel the route to its prefix unless another address of the interface needs it.
+    func removeAddress(_ address: IPv6Address, prefixLength: Int, from link: LinkInfo) throws(ControlError) {
+        let attempt = "remove the address \(address)/\(prefixLength) from \(link.name)"
+        guard let entry = unsafe rtnl_addr_alloc() else { throw ControlError(attempt, code: ENOMEM) }
+        defer { unsafe rtnl_addr_put(entry) }
+        let local = unsafe nlAddress(address, prefixLength: prefixLength)
+        defer { unsafe nl_addr_put(local) }
+        unsafe rtnl_addr_set_ifindex(entry, link.index)
+        unsafe rtnl_addr_set_family(entry, AF_INET6)
+        try exchange(attempt) {
+            let result = unsafe rtnl_addr_set_local(entry, local)
+            return result < 0 ? result : unsafe rtnl_addr_delete(socket, entry, 0)
+        }
+    }
+
+    /// Takes away what `addUnreachable` added.
+    func removeUnreachable(_ prefix: IPv6Prefix) throws(ControlError) {
+        let attempt = "remove the unreachable route \(prefix)"
+        let route = try unsafe makeRoute(to: prefix, attempt)
+        defer { unsafe rtnl_route_put(route) }
+        unsafe rtnl_route_set_type(route, UInt8(RTN_UNREACHABLE))
+        unsafe rtnl_route_set_priority(route, .max)
+        try exchange(attempt) { unsafe rtnl_route_delete(socket, route, 0) }
+    }
+
     private func makeRoute(to prefix: IPv6Prefix, _ attempt: String) throws(ControlError) -> OpaquePointer {
         guard let route = unsafe rtnl_route_alloc() else { throw ControlError(attempt, code: ENOMEM) }
         let destination = unsafe nlAddress(prefix.address, prefixLength: prefix.length)

@@ -56,11 +56,10 @@ enum TunLink {
     /// Carries a plan out. Everything it sets goes with the interface, however the process ends: there is nothing to undo.
     ///
     /// A queue has to be attached: without one the interface has no carrier, and takes no nexthop object.
-    /// - Returns: the interface.
     /// - Throws: at the first step that fails; the steps before it stay.
     static func bringUp(
         _ name: String, _ plan: TunLinkPlan, over netlink: borrowing Netlink
-    ) throws(ControlError) -> LinkInfo {
+    ) throws(ControlError) -> Tun {
         guard let link = try netlink.link(named: name) else {
             throw ControlError("set up \(name)", reason: "there is no such interface")
         }
@@ -77,55 +76,117 @@ enum TunLink {
             try netlink.change(link, .multicastOff, "switch off multicast on \(name)")
         }
         try netlink.change(link, .up, "set \(name) up")
+        let nexthop = try add(plan, to: link, over: netlink)
+        return Tun(link: link, nexthop: nexthop)
+    }
+
+    /// What it takes to change an interface that was brought up.
+    struct Tun {
+        let link: LinkInfo
+        /// The nexthop object that its unreachable routes hang on.
+        var nexthop: UInt32?
+    }
+
+    /// Puts back the addresses and routes that went when the interface went down. Some may be there: addresses stay with
+    /// net.ipv6.conf.*.keep_addr_on_down, and others may have been quicker.
+    static func restore(_ tun: inout Tun, _ plan: TunLinkPlan, over netlink: borrowing Netlink) throws(ControlError) {
+        tun.nexthop = try add(plan, to: tun.link, mayExist: true, over: netlink)
+    }
+
+    /// Goes over from one local address to another: what is new comes before the old goes. Routes do not depend on it.
+    static func renumber(
+        _ tun: inout Tun, from old: TunLinkPlan, to new: TunLinkPlan, over netlink: borrowing Netlink
+    ) throws(ControlError) {
+        if new.mtu != old.mtu { try netlink.change(tun.link, .mtu(new.mtu), "set the MTU of \(tun.link.name) to \(new.mtu)") }
+        var added = new
+        added.addresses.removeAll(where: old.addresses.contains)
+        added.unreachable.removeAll(where: old.unreachable.contains)
+        added.routes = []
+        added.takesNextHops = false
+        tun.nexthop = try add(added, to: tun.link, nexthop: tun.nexthop, mayExist: true, over: netlink)
+        for entry in old.addresses where !new.addresses.contains(entry) {
+            try unlessGone { () throws(ControlError) in
+                try netlink.removeAddress(entry.address, prefixLength: entry.prefixLength, from: tun.link)
+            }
+        }
+        for prefix in old.unreachable where !new.unreachable.contains(prefix) {
+            try unlessGone { () throws(ControlError) in try netlink.removeUnreachable(prefix) }
+        }
+    }
+
+    private static func unlessGone(_ body: () throws(ControlError) -> Void) throws(ControlError) {
+        do { try body() } catch { if ![ESRCH, ENOENT, EADDRNOTAVAIL, ENODEV].contains(error.code) { throw error } }
+    }
+
+    /// Adds the addresses and routes of a plan.
+    /// - Parameters:
+    ///   - nexthop: an object to use for unreachable routes; nil: a new one.
+    ///   - mayExist: what is there already is no error.
+    /// - Returns: the nexthop object.
+    private static func add(
+        _ plan: TunLinkPlan, to link: LinkInfo, nexthop: UInt32? = nil, mayExist: Bool = false, over netlink: borrowing Netlink
+    ) throws(ControlError) -> UInt32? {
+        func tolerating(_ body: () throws(ControlError) -> Void) throws(ControlError) {
+            do { try body() } catch { if !(mayExist && error.code == EEXIST) { throw error } }
+        }
         // The kernel's words for EACCES say that IPv6 is disabled on the interface.
         let disabled = "new interfaces take it from there: sysctl -w net.ipv6.conf.default.disable_ipv6=0"
         for entry in plan.addresses {
-            try netlink.addAddress(entry.address, prefixLength: entry.prefixLength, to: link) {
-                $0 == EACCES ? disabled : nil
+            try tolerating { () throws(ControlError) in
+                try netlink.addAddress(entry.address, prefixLength: entry.prefixLength, to: link) {
+                    $0 == EACCES ? disabled : nil
+                }
             }
         }
         for prefix in plan.routes {
-            try netlink.addRoute(to: prefix, over: link) {
-                switch $0 {
-                case EEXIST: "another route to \(prefix) has the same metric: see `ip -6 route show \(prefix)`"
-                case EACCES: disabled
-                default: nil
+            try tolerating { () throws(ControlError) in
+                try netlink.addRoute(to: prefix, over: link) {
+                    switch $0 {
+                    case EEXIST: "another route to \(prefix) has the same metric: see `ip -6 route show \(prefix)`"
+                    case EACCES: disabled
+                    default: nil
+                    }
                 }
             }
         }
         if plan.takesNextHops {
-            try netlink.addRoute(to: TunLinkPlan.nextHops, over: link, besideOthers: true) { $0 == EACCES ? disabled : nil }
-        }
-        try addUnreachable(plan, link, disabled: disabled, over: netlink)
-        for entry in plan.addresses { waitUntilAtWork(entry.address, on: link) }
-        return link
-    }
-
-    private static func addUnreachable(
-        _ plan: TunLinkPlan, _ link: LinkInfo, disabled: String, over netlink: borrowing Netlink
-    ) throws(ControlError) {
-        let name = link.name
-        if plan.unreachable.isEmpty { return }
-        let old = "needs nexthop objects, Linux 5.3 or later"
-        let id = try netlink.addNexthop(over: link, firstID: TunLinkPlan.nexthopID) {
-            switch $0 {
-            case EOPNOTSUPP: old
-            case ENETDOWN: "\(name) has to be up and its queue attached"
-            case EACCES: disabled
-            default: nil
+            try tolerating { () throws(ControlError) in
+                try netlink.addRoute(to: TunLinkPlan.nextHops, over: link, besideOthers: true) { $0 == EACCES ? disabled : nil }
             }
         }
-        for prefix in plan.unreachable {
-            try netlink.addUnreachable(prefix, nexthop: id) {
-                switch $0 {
-                case EEXIST:
-                    """
-                    another tund with the same domain and local address runs here; or it is a leftover: ip -6 route del \
-                    unreachable \(prefix) metric \(UInt32.max)
-                    """
-                case EACCES: disabled
-                default: nil
+        var nexthop = nexthop
+        if !plan.unreachable.isEmpty {
+            let id = if let nexthop { nexthop } else { try addNexthop(link, disabled: disabled, over: netlink) }
+            nexthop = id
+            for prefix in plan.unreachable {
+                try tolerating { () throws(ControlError) in
+                    try netlink.addUnreachable(prefix, nexthop: id) {
+                        switch $0 {
+                        case EEXIST:
+                            """
+                            another tund with the same domain and local address runs here; or it is a leftover: ip -6 route del \
+                            unreachable \(prefix) metric \(UInt32.max)
+                            """
+                        case EACCES: disabled
+                        default: nil
+                        }
+                    }
                 }
+            }
+        }
+        for entry in plan.addresses { waitUntilAtWork(entry.address, on: link) }
+        return nexthop
+    }
+
+    private static func addNexthop(
+        _ link: LinkInfo, disabled: String, over netlink: borrowing Netlink
+    ) throws(ControlError) -> UInt32 {
+        try netlink.addNexthop(over: link, firstID: TunLinkPlan.nexthopID) {
+            switch $0 {
+            case EOPNOTSUPP: "needs nexthop objects, Linux 5.3 or later"
+            case ENETDOWN: "\(link.name) has to be up and its queue attached"
+            case EACCES: disabled
+            default: nil
             }
         }
     }

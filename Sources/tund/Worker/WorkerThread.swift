@@ -37,24 +37,18 @@ final class WorkerThread<Engine: PacketEngine & ~Copyable & Sendable>: @unchecke
             workers: workers)
     }
 
-    func start() throws(SystemError) {
-        var thread = pthread_t()
-        let main: @convention(c) (UnsafeMutableRawPointer?) -> UnsafeMutableRawPointer? = { context in
-            unsafe Unmanaged<ThreadBody>.fromOpaque(context!).takeRetainedValue().run()
-            return nil
-        }
-        // A C function pointer cannot name this generic class, so it gets a closure that can.
-        let body = ThreadBody { self.threadMain() }
-        let code = unsafe pthread_create(&thread, nil, main, Unmanaged.passRetained(body).toOpaque())
-        if code != 0 { throw SystemError("pthread_create", code: code) }
-        self.thread = thread
-    }
+    func start() throws(SystemError) { thread = try Thread.start { self.threadMain() } }
 
     /// Asks the loop to end.
     func stop() { mailbox.stop() }
 
     /// The loop goes by `policy` from its next turn on.
     func adopt(_ policy: TunnelPolicy) { mailbox.post(policy) }
+
+    /// Waits until it does, at most a tenth of a second.
+    func waitUntilAdopted() {
+        for _ in 0..<1000 where !mailbox.isTaken { usleep(100) }
+    }
 
     /// Waits for the thread's end and closes its queue and sockets.
     func join() -> WorkerExit {
@@ -72,9 +66,4 @@ final class WorkerThread<Engine: PacketEngine & ~Copyable & Sendable>: @unchecke
         exit = worker!.run()
         finished.raise()
     }
-}
-
-private final class ThreadBody {
-    let run: () -> Void
-    init(_ run: @escaping () -> Void) { self.run = run }
 }
