@@ -219,3 +219,57 @@ def test_ipip_carries_no_ipv6(lab):
     tund = lab.tund(host, f"--remote {PEER} --mode ipip --workers 1")
     lab.packet_socket(host, "tund0").send(inner(THERE, HERE))
     tund.counters_once(lambda counters: counters["uplink.not-ipv4"] == 1)
+
+
+@pytest.fixture
+def narrow(lab):
+    """(host, far end): the path between them takes 1400 bytes, which only the router on it knows.
+
+    host 10.0.0.1 --1500-- 10.0.0.9 router 10.9.0.9 --1400-- 10.9.0.2 far end
+    """
+    host, router, far = (lab.namespace(name) for name in ("host", "router", "far"))
+    lab.veth(host, "eth0", router, "near")
+    lab.veth(router, "far", far, "eth0", mtu=1400)
+    host.ip("addr add 10.0.0.1/24 dev eth0", "route add default via 10.0.0.9")
+    far.ip("addr add 10.9.0.2/24 dev eth0", "route add default via 10.9.0.9")
+    router.ip("addr add 10.0.0.9/24 dev near", "addr add 10.9.0.9/24 dev far")
+    router.sysctl(ipv4__ip_forward=1)
+    tund = lab.tund(host, "--remote 10.9.0.2 --mode ipip --workers 1")
+    lab.tund(far, "--remote 10.0.0.1 --mode ipip --workers 1")
+    host.ip(f"addr add {NEAR}/16 dev tund0")
+    far.ip(f"addr add {FAR}/16 dev tund0")
+    return host, far, tund
+
+
+def test_path_mtu(narrow):
+    """What may not be fragmented is too big, and its source learns what fits; what may goes in IPv4 fragments."""
+    host, far, tund = narrow
+    lengths = [host.ping(FAR, size=1452, options="-M do -W 1") for _ in range(3)]
+    assert not lengths[-1] and "mtu = 1380" in repr(lengths), lengths
+    assert "mtu 1380" in host.show(f"route get {FAR}"), host.show(f"route get {FAR}")
+    assert host.ping(FAR, size=1352, options="-M do"), "as long as the path takes"
+    assert tund.counters()["answer.too-big"] > 0
+    assert [host.ping(FAR, size=1452, options="-M dont -W 1") for _ in range(3)][-1]
+    assert traffic.tcp(host, far, FAR) and traffic.tcp(far, host, NEAR)
+
+
+def test_fragmentation_needed(lab):
+    """The error, field by field, and to whom none is sent."""
+    host = HostOnAWire(lab, f"--remote {PEER} --mode any --address {HERE}/40 --mtu 1480", mtu=1400)
+    long = b"x" * 1420
+    packet = bytes(inner4(payload=long, flags="DF", options=b"\x01" * 4))
+    [error] = map(IP, host.observe(from_host=[packet]).to_host)
+    assert (error.src, error.dst, error.proto) == (FAR, NEAR, 1), "as if the destination said so"
+    message = error[ICMP]
+    assert (message.type, message.code, message.nexthopmtu) == (3, 4, 1380) and len(error) == 576
+    assert bytes(message.payload) == packet[: 576 - 28]
+    again = error.copy()
+    del again.chksum, again[ICMP].chksum
+    assert bytes(again) == bytes(error), "scapy's checksums are the same"
+    for quiet in (inner4("0.0.0.0", payload=long, flags="DF"), inner4(NEAR, "224.0.0.5", payload=long, flags="DF"),
+                  inner4(payload=ICMP(type=3, code=1) / long, flags="DF")):  # fmt: skip
+        seen = host.observe(from_host=[quiet])
+        assert seen.to_host == [] and seen.counters == {"uplink.too-big": 1}
+    whole = bytes(inner4(payload=long))
+    seen = host.observe(from_host=[whole])
+    assert seen.to_host == [] and len(outer_of(seen)) == 2, "without DF inside: two fragments"

@@ -105,7 +105,7 @@ public struct InvokingPacket: Hashable, Sendable {
 extension MutableRawSpan {
     /// Copies a slice to `end`, as much of it as fits in front of `limit`, and moves `end` behind it.
     @_lifetime(self: copy self)
-    fileprivate mutating func append(_ slice: Slice, at end: inout Int, limit: Int) {
+    mutating func append(_ slice: Slice, at end: inout Int, limit: Int) {
         let count = min(Int(slice.length), limit - end)
         precondition(count >= 0 && Int(slice.offset) + count <= byteCount && end + count <= byteCount)
         copy(from: Int(slice.offset), to: end, count: count)

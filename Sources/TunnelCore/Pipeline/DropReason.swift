@@ -60,7 +60,7 @@ public enum DropReason: UInt8, CaseIterable, Sendable {
         case .uplinkPrivateDestination:
             ("uplink.private-destination", "a private IPv4 address embedded in 6to4, seen from a public one")
         case .uplinkHopLimitZero: ("uplink.hop-limit-zero", "no TTL to inherit")
-        case .uplinkTooBig: ("uplink.too-big", "longer than the path takes: its source gets Packet Too Big")
+        case .uplinkTooBig: ("uplink.too-big", "longer than the path takes: its source is told")
         case .uplinkNarrowPath: ("uplink.narrow-path", "the path takes less than the least IPv4 packets")
         case .downlinkShort: ("downlink.short", "shorter than an inner IP header")
         case .downlinkOuterHeader: ("downlink.outer-header", "bad IPv4 header")

@@ -68,13 +68,13 @@ public struct ICMPv4Header: Equatable, Sendable {
         rest = view.rest
     }
 
-    /// Writes all 8 bytes to the start of `bytes`, which must hold them.
+    /// Writes all 8 bytes at `offset`; `bytes` must hold them.
     @_lifetime(bytes: copy bytes)
-    public func emit(into bytes: inout MutableRawSpan) {
-        precondition(bytes.byteCount >= Self.length)
-        bytes.put(type, at: 0)
-        bytes.put(code, at: 1)
-        bytes.put(big: checksum, at: 2)
-        bytes.put(big: rest, at: 4)
+    public func emit(into bytes: inout MutableRawSpan, at offset: Int = 0) {
+        precondition(offset >= 0 && bytes.byteCount - offset >= Self.length)
+        bytes.put(type, at: offset)
+        bytes.put(code, at: offset + 1)
+        bytes.put(big: checksum, at: offset + 2)
+        bytes.put(big: rest, at: offset + 4)
     }
 }

@@ -122,22 +122,23 @@ public struct IPv4Header: Equatable, Sendable {
         bytes.put(big: sum.checksum, at: offset + 10)
     }
 
-    /// Writes all 20 bytes, the header checksum included, to the start of `bytes`, which must hold them.
+    /// Writes all 20 bytes, the header checksum included, at `offset`; `bytes` must hold them.
     @_lifetime(bytes: copy bytes)
-    public func emit(into bytes: inout MutableRawSpan) {
-        precondition(bytes.byteCount >= Self.minimumLength)
-        bytes.put(0x45 as UInt8, at: 0)
-        bytes.put(typeOfService, at: 1)
-        bytes.put(big: totalLength, at: 2)
-        bytes.put(big: identification, at: 4)
-        bytes.put(big: (dontFragment ? 0x4000 : 0) | (moreFragments ? 0x2000 : 0) | fragmentOffset & 0x1FFF, at: 6)
-        bytes.put(ttl, at: 8)
-        bytes.put(protocolNumber, at: 9)
-        bytes.put(0 as UInt16, at: 10)
-        bytes.put(big: source.rawValue, at: 12)
-        bytes.put(big: destination.rawValue, at: 16)
+    public func emit(into bytes: inout MutableRawSpan, at offset: Int = 0) {
+        precondition(offset >= 0 && bytes.byteCount - offset >= Self.minimumLength)
+        bytes.put(0x45 as UInt8, at: offset)
+        bytes.put(typeOfService, at: offset + 1)
+        bytes.put(big: totalLength, at: offset + 2)
+        bytes.put(big: identification, at: offset + 4)
+        let flags: UInt16 = (dontFragment ? 0x4000 : 0) | (moreFragments ? 0x2000 : 0)
+        bytes.put(big: flags | fragmentOffset & 0x1FFF, at: offset + 6)
+        bytes.put(ttl, at: offset + 8)
+        bytes.put(protocolNumber, at: offset + 9)
+        bytes.put(0 as UInt16, at: offset + 10)
+        bytes.put(big: source.rawValue, at: offset + 12)
+        bytes.put(big: destination.rawValue, at: offset + 16)
         var sum = InternetChecksum()
-        sum.add(bytes.bytes.extracting(0..<Self.minimumLength))
-        bytes.put(big: sum.checksum, at: 10)
+        sum.add(bytes.bytes.extracting(offset..<offset + Self.minimumLength))
+        bytes.put(big: sum.checksum, at: offset + 10)
     }
 }

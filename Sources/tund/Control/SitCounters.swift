@@ -27,7 +27,9 @@ extension SitCounter {
             .downlinkInnerDestinationInvalid, .downlinkInnerDestinationForeign:
             [.receiveErrors]
         // Nothing to send, or nobody to send it to.
-        case .uplinkShort, .uplinkNotIPv6, .uplinkMulticastDestination, .uplinkLinkLocalDestination, .uplinkNoRoute: [.sendErrors]
+        case .uplinkShort, .uplinkNotIPv6, .uplinkNotIPv4, .uplinkMulticastDestination, .uplinkLinkLocalDestination,
+            .uplinkNoRoute:
+            [.sendErrors]
         case .uplinkTooBig, .uplinkOversized: [.sendErrors]
         // The route to it is not of type unicast.
         case .uplinkMartianDestination: [.sendErrors, .sendCarrierErrors]

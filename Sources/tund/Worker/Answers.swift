@@ -2,7 +2,7 @@ internal import Glibc
 internal import RingIO
 internal import TunnelCore
 
-/// The ICMPv6 errors that one thread sends inward, no more of them than the limits allow.
+/// The ICMP errors that one thread sends inward, no more of them than the limits allow.
 ///
 /// Packet Too Big has limits of its own: a source that is not told keeps sending what cannot arrive, so forged ICMPv4 errors must
 /// not use them up, and every flow to a peer needs one. The kernel does not limit it at all. The other errors have the kernel's
@@ -46,6 +46,21 @@ struct Answers: ~Copyable {
         case ICMPv6Type.timeExceeded: counters.timeExceededs &+= 1
         default: counters.unreachables &+= 1
         }
+        return made
+    }
+
+    /// The same of an IPv4 packet with DF that is too big.
+    mutating func make(
+        _ error: FragmentationNeeded, about packet: InvokingPacket, peer: IPv4Address, in memory: inout PacketMemory,
+        counters: inout Counters
+    ) -> Slice? {
+        var bytes = memory.mutableBytes
+        guard let made = error.emit(about: packet, in: &bytes, at: room) else { return nil }
+        guard packetTooBig.allows(peer, at: Clock.nanoseconds) else {
+            counters.heldBackErrors &+= 1
+            return nil
+        }
+        counters.packetTooBigs &+= 1
         return made
     }
 }

@@ -48,8 +48,9 @@ struct Traffic: PacketSink, ~Copyable {
     }
 
     mutating func unsent(frame: Int, code: Int32, pathMTU: Int, memory: inout PacketMemory) -> Remedy {
-        // Nobody tells an IPv4 source anything yet.
-        if sends.frames[frame].outer.protocolNumber == ProtocolNumber.ipv4 { return code == EMSGSIZE ? .fragment : .none }
+        if sends.frames[frame].outer.protocolNumber == ProtocolNumber.ipv4 {
+            return code == EMSGSIZE ? tooBigIPv4(frame: frame, pathMTU: pathMTU, memory: &memory) : .none
+        }
         let error: ICMPv6Error
         switch code {
         case EMSGSIZE:
@@ -73,13 +74,33 @@ struct Traffic: PacketSink, ~Copyable {
         return .reply(offset: Int(made.offset), length: Int(made.length))
     }
 
+    /// IPv4 inside: only a packet with DF of its own can be too big.
+    private mutating func tooBigIPv4(frame: Int, pathMTU: Int, memory: inout PacketMemory) -> Remedy {
+        let packet = invokingPacket(frame)
+        let hasDF = IPv4View(memory.bytes.extracting(packet.head.range))?.dontFragment ?? false
+        guard hasDF else { return .fragment }
+        let mtu = pathMTU - IPv4Header.minimumLength
+        counters.count(mtu < 68 && pathMTU != 0 ? .uplinkNarrowPath : .uplinkTooBig)
+        guard mtu >= 68, beginsPacket(frame),
+            let made = answers.make(
+                FragmentationNeeded(mtu: UInt16(clamping: mtu)), about: packet, peer: sends.frames[frame].outer.destination,
+                in: &memory, counters: &counters)
+        else { return .none }
+        return .reply(offset: Int(made.offset), length: Int(made.length))
+    }
+
     /// An error about a frame of the batch for the underlay; where it says what.
     mutating func answer(_ error: ICMPv6Error, about frame: Int, memory: inout PacketMemory) -> Slice? {
         guard beginsPacket(frame) else { return nil }
+        return answers.make(
+            error, about: invokingPacket(frame), peer: sends.frames[frame].outer.destination, in: &memory, counters: &counters)
+    }
+
+    private func invokingPacket(_ frame: Int) -> InvokingPacket {
         let frame = sends.frames[frame]
         var packet = InvokingPacket(head: sends.slices[Int(frame.firstSlice)])
         if frame.sliceCount > 1 { packet.tail = sends.slices[Int(frame.firstSlice) + 1] }
-        return answers.make(error, about: packet, peer: frame.outer.destination, in: &memory, counters: &counters)
+        return packet
     }
 
     /// Whether a frame is a whole packet or a super-packet's first segment: an error about that one is enough, since none of the
