@@ -33,6 +33,7 @@ REFUSED = [
     ("another domain of the same hosts", DOMAIN, OTHER_DOMAIN, "10.0.0.0/8"),
     ("another domain, without addresses", f"{DOMAIN} --address none", f"{OTHER_DOMAIN} --address none", "10.0.0.0/8"),
     ("the same remote", "--remote 10.0.0.2", "--remote 10.0.0.2 --address fd77::1/64", "10.0.0.2"),
+    ("any beside IPv4", "--remote 10.0.0.2 --mode any", "--remote 10.0.0.2 --mode ipip", "10.0.0.2"),
     ("a host of the domain", DOMAIN, "--remote 10.0.0.2", "10.0.0.0/8"),
     ("a domain with the remote in it", "--remote 10.0.0.2", DOMAIN, "10.0.0.2"),
     ("the same relay", f"{DOMAIN} --relay 192.0.2.1", "--remote 192.0.2.1", "192.0.2.1"),
@@ -59,6 +60,7 @@ def test_different_remotes_share_an_address(lab, hosts):
 
 ALLOWED = [
     ("another address", DOMAIN, "--local 10.0.0.9 --6rd-prefix fd77::/40 --6rd-relay-prefix 10.0.0.0/8"),
+    ("IPv4 beside IPv6", "--remote 10.0.0.2", "--local 10.0.0.1 --remote 10.0.0.2 --mode ipip"),
     ("a remote outside the domain", DOMAIN, "--local 10.0.0.1 --remote 192.0.2.1"),
 ]
 
@@ -82,6 +84,6 @@ def test_a_name_alone_keeps_nobody_away(lab, hosts):
     """Every user can make a socket with the name by which tund knows another."""
     host = hosts[0]
     with host.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as one, host.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as other:
-        one.bind("\0tund/10.0.0.1/0.0.0.0/0/")
-        other.bind("\0tund/10.0.0.1/10.0.0.0/8/")
+        one.bind("\0tund/ip6ip/10.0.0.1/0.0.0.0/0/")
+        other.bind("\0tund/ip6ip/10.0.0.1/10.0.0.0/8/")
         lab.tund(host, f"--local 10.0.0.1 {DOMAIN}")

@@ -9,6 +9,7 @@
 #include <netlink/route/addr.h>
 #include <netlink/route/link.h>
 #include <netlink/route/link/inet6.h>
+#include <netlink/route/link/ipip.h>
 #include <netlink/route/link/sit.h>
 #include <netlink/route/nexthop.h>
 #include <netlink/route/route.h>

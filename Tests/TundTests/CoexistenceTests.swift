@@ -3,8 +3,10 @@ import TunnelCore
 
 @testable import tund
 
-private func claim(_ peers: String, local: String = "10.0.0.1", device: String? = nil) -> TunnelClaim {
-    TunnelClaim(local: IPv4Address(local)!, peers: try! IPv4Prefix(parsing: peers), device: device)
+private func claim(
+    _ peers: String, _ mode: TunnelMode = .ip6ip, local: String = "10.0.0.1", device: String? = nil
+) -> TunnelClaim {
+    TunnelClaim(mode: mode, local: IPv4Address(local)!, peers: try! IPv4Prefix(parsing: peers), device: device)
 }
 
 /// Two tunnels on one host: which may stand beside each other.
@@ -36,6 +38,9 @@ private func claim(_ peers: String, local: String = "10.0.0.1", device: String? 
         (claim("192.0.2.1/32"), claim("192.0.2.1/32"), true),
         (claim("192.0.2.1/32"), claim("192.0.2.2/32"), false),
         (claim("10.0.0.0/8"), claim("192.0.2.2/32"), false),
+        (claim("192.0.2.1/32"), claim("192.0.2.1/32", .ipip), false),
+        (claim("192.0.2.1/32", .any), claim("192.0.2.1/32", .ipip), true),
+        (claim("192.0.2.1/32", .any), claim("10.0.0.0/8"), false),
         (claim("10.0.0.0/8"), claim("10.0.0.0/8", local: "10.0.0.2"), false),
         (claim("10.0.0.0/8", device: "eth0"), claim("10.0.0.0/8", device: "eth1"), false),
         (claim("10.0.0.0/8", device: "eth0"), claim("10.0.0.0/8"), true),
@@ -47,11 +52,12 @@ private func claim(_ peers: String, local: String = "10.0.0.1", device: String? 
     }
 
     @Test func namesAreReadBack() {
-        for one in [claim("10.0.0.0/8"), claim("0.0.0.0/0", device: "eth0.7")] {
+        for one in [claim("10.0.0.0/8"), claim("0.0.0.0/0", .any, device: "eth0.7")] {
             #expect(TunnelClaim(name: Substring(one.name)) == one)
         }
         let others = [
-            "", "tund", "/tmp/tund", "tund/10.0.0.1/10.0.0.0/8", "tund/10.0.0.1/10.0.0.0/33/", "other/10.0.0.1/10.0.0.0/8/",
+            "", "tund", "/tmp/tund", "tund/ip6ip/10.0.0.1/10.0.0.0/8", "tund/ip6ip/10.0.0.1/10.0.0.0/33/",
+            "tund/mplsip/10.0.0.1/10.0.0.0/8/", "other/ip6ip/10.0.0.1/10.0.0.0/8/",
         ]
         for name in others {
             #expect(TunnelClaim(name: Substring(name)) == nil, "\(name)")
@@ -70,9 +76,11 @@ private func claim(_ peers: String, local: String = "10.0.0.1", device: String? 
 }
 
 @Suite struct KernelTunnelTests {
-    static func sit(_ local: String, _ remote: String, isUp: Bool = true, device: Int32 = 0) -> KernelTunnel {
+    static func sit(
+        _ local: String, _ remote: String, _ mode: TunnelMode = .ip6ip, isUp: Bool = true, device: Int32 = 0
+    ) -> KernelTunnel {
         KernelTunnel(
-            name: "sit1", isUp: isUp, local: IPv4Address(local)!, remote: IPv4Address(remote)!, device: device)
+            name: "sit1", isUp: isUp, mode: mode, local: IPv4Address(local)!, remote: IPv4Address(remote)!, device: device)
     }
 
     @Test(arguments: [
@@ -83,6 +91,8 @@ private func claim(_ peers: String, local: String = "10.0.0.1", device: String? 
         (sit("0.0.0.0", "0.0.0.0", isUp: false), false),
         (sit("10.0.0.9", "0.0.0.0"), false),
         (sit("10.0.0.1", "192.0.2.1"), false),
+        (sit("10.0.0.1", "10.0.0.2", .any), true),
+        (sit("10.0.0.1", "10.0.0.2", .ipip), false),
         (sit("10.0.0.1", "10.0.0.2", device: 2), true),
         (sit("10.0.0.1", "10.0.0.2", device: 3), false),
     ])

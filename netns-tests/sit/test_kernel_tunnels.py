@@ -9,7 +9,7 @@ from lab import run
 from packets import DOMAIN, HERE, ICMP, IP, PEER, THERE, in_ipv4, inner
 
 pytestmark = pytest.mark.skipif(
-    run(["sh", "-c", "modprobe sit"], check=False).returncode != 0, reason="this kernel has no sit"
+    run(["sh", "-c", "modprobe sit && modprobe ipip"], check=False).returncode != 0, reason="this kernel has no sit"
 )
 
 
@@ -24,6 +24,7 @@ REFUSED = [
     ("sit1 type sit mode any local 10.0.0.1 remote any", DOMAIN),
     ("sit1 type sit mode ip6ip local any remote 10.0.0.2", "--remote 10.0.0.2"),
     ("sit1 type sit mode ip6ip local 10.0.0.1 6rd-prefix fd77::/40 6rd-relay_prefix 10.0.0.0/8", DOMAIN),
+    ("sit1 type ipip local 10.0.0.1 remote 10.0.0.2", "--remote 10.0.0.2 --mode any"),
     ("sit1 type sit mode ip6ip local 10.0.0.1 remote 192.0.2.1", f"{DOMAIN} --relay 192.0.2.1"),
 ]
 

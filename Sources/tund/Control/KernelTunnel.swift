@@ -1,10 +1,11 @@
 internal import Glibc
 internal import TunnelCore
 
-/// A tunnel interface of the kernel's own that handles protocol 41 (`ip link add type sit`).
+/// A tunnel interface of the kernel's own that handles protocol 41 or 4 (`ip link add type sit`, or `ipip`).
 struct KernelTunnel: Equatable, Sendable {
     let name: String
     let isUp: Bool
+    let mode: TunnelMode
     /// 0.0.0.0 is any.
     let local: IPv4Address
     let remote: IPv4Address
@@ -14,7 +15,8 @@ struct KernelTunnel: Equatable, Sendable {
     /// Whether it would take a packet of a claim's (net/ipv6/sit.c `ipip6_tunnel_lookup`). It does so besides the tunnel's socket,
     /// not in its place.
     func takes(_ claim: TunnelClaim, deviceIndex: Int32?) -> Bool {
-        isUp && (local == .any || local == claim.local) && (remote == .any || claim.peers.contains(remote))
+        isUp && mode.overlaps(claim.mode) && (local == .any || local == claim.local)
+            && (remote == .any || claim.peers.contains(remote))
             && (device == 0 || deviceIndex == nil || device == deviceIndex)
     }
 

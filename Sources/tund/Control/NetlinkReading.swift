@@ -54,7 +54,7 @@ extension Netlink {
         try unsafe links { unsafe LinkInfo(of: $0) }
     }
 
-    /// The kernel's own tunnels that take protocol 41.
+    /// The kernel's own tunnels that take protocol 41 or 4.
     func kernelTunnels() throws(ControlError) -> [KernelTunnel] {
         try unsafe links { unsafe KernelTunnel(of: $0) }
     }
@@ -252,16 +252,30 @@ extension LinkInfo {
 extension KernelTunnel {
     /// nil: something else.
     fileprivate init?(of link: OpaquePointer) {
-        // `mode any` has protocol 0; modes ipip and mplsip take no protocol 41.
-        guard unsafe rtnl_link_is_sit(link) != 0, unsafe [0, UInt8(IPPROTO_IPV6)].contains(rtnl_link_sit_get_proto(link)) else {
+        let mode: TunnelMode
+        let (local, remote, device): (UInt32, UInt32, UInt32)
+        if unsafe rtnl_link_is_sit(link) != 0 {
+            switch unsafe Int(rtnl_link_sit_get_proto(link)) {
+            case 0: mode = .any
+            case IPPROTO_IPV6: mode = .ip6ip
+            case IPPROTO_IPIP: mode = .ipip
+            default: return nil
+            }
+            local = unsafe rtnl_link_sit_get_local(link)
+            remote = unsafe rtnl_link_sit_get_remote(link)
+            device = unsafe rtnl_link_sit_get_link(link)
+        } else if unsafe rtnl_link_is_ipip(link) != 0 {
+            mode = .ipip
+            local = unsafe rtnl_link_ipip_get_local(link)
+            remote = unsafe rtnl_link_ipip_get_remote(link)
+            device = unsafe rtnl_link_ipip_get_link(link)
+        } else {
             return nil
         }
         let info = unsafe LinkInfo(of: link)
         self.init(
-            name: info.name, isUp: info.isUp,
-            local: IPv4Address(rawValue: UInt32(bigEndian: unsafe rtnl_link_sit_get_local(link))),
-            remote: IPv4Address(rawValue: UInt32(bigEndian: unsafe rtnl_link_sit_get_remote(link))),
-            device: Int32(bitPattern: unsafe rtnl_link_sit_get_link(link)))
+            name: info.name, isUp: info.isUp, mode: mode, local: IPv4Address(rawValue: UInt32(bigEndian: local)),
+            remote: IPv4Address(rawValue: UInt32(bigEndian: remote)), device: Int32(bitPattern: device))
     }
 }
 

@@ -7,6 +7,7 @@ internal import TunnelCore
 /// A running tunnel says it by the name of a Unix socket in the abstract namespace: those belong to a network namespace, as the
 /// packets do, and end with the process, however it ends.
 struct TunnelClaim: Equatable, Sendable {
+    let mode: TunnelMode
     let local: IPv4Address
     /// Where the packets come from.
     let peers: IPv4Prefix
@@ -27,12 +28,13 @@ struct TunnelClaim: Equatable, Sendable {
                 if !peers.contains(where: { $0.contains(other) }) { peers.append(IPv4Prefix(masking: other, length: 32)) }
             }
         }
-        return peers.map { TunnelClaim(local: local, peers: $0, device: configuration.device) }
+        return peers.map { TunnelClaim(mode: configuration.mode, local: local, peers: $0, device: configuration.device) }
     }
 
     /// Whether a packet can belong to both.
     func overlaps(_ other: TunnelClaim) -> Bool {
-        local == other.local && (peers.contains(other.peers.address) || other.peers.contains(peers.address))
+        mode.overlaps(other.mode) && local == other.local
+            && (peers.contains(other.peers.address) || other.peers.contains(peers.address))
             && (device == nil || other.device == nil || device == other.device)
     }
 
@@ -40,10 +42,11 @@ struct TunnelClaim: Equatable, Sendable {
 
     private static let title = "tund"
 
-    /// `tund/10.0.0.1/10.0.0.0/8/eth0`
-    var name: String { "\(Self.title)/\(local)/\(peers)/\(device ?? "")" }
+    /// `tund/ip6ip/10.0.0.1/10.0.0.0/8/eth0`
+    var name: String { "\(Self.title)/\(mode.rawValue)/\(local)/\(peers)/\(device ?? "")" }
 
-    init(local: IPv4Address, peers: IPv4Prefix, device: String?) {
+    init(mode: TunnelMode, local: IPv4Address, peers: IPv4Prefix, device: String?) {
+        self.mode = mode
         self.local = local
         self.peers = peers
         self.device = device
@@ -52,10 +55,10 @@ struct TunnelClaim: Equatable, Sendable {
     /// nil: some other program's name.
     init?(name: Substring) {
         let parts = name.split(separator: "/", omittingEmptySubsequences: false).map(String.init)
-        guard parts.count == 5, parts[0] == Self.title, let local = IPv4Address(parts[1]),
-            let peers = try? IPv4Prefix(parsing: "\(parts[2])/\(parts[3])")
+        guard parts.count == 6, parts[0] == Self.title, let mode = TunnelMode(rawValue: parts[1]),
+            let local = IPv4Address(parts[2]), let peers = try? IPv4Prefix(parsing: "\(parts[3])/\(parts[4])")
         else { return nil }
-        self.init(local: local, peers: peers, device: parts[4].isEmpty ? nil : parts[4])
+        self.init(mode: mode, local: local, peers: peers, device: parts[5].isEmpty ? nil : parts[5])
     }
 
     // MARK: Other tunnels
@@ -138,4 +141,9 @@ struct TunnelClaim: Equatable, Sendable {
 
         deinit { for socket in sockets { close(socket) } }
     }
+}
+
+extension TunnelMode {
+    /// Whether a packet can belong to both.
+    func overlaps(_ other: TunnelMode) -> Bool { carriesIPv6 && other.carriesIPv6 || carriesIPv4 && other.carriesIPv4 }
 }
