@@ -65,13 +65,14 @@ struct Preparation {
     var claims: [TunnelClaim] { TunnelClaim.claims(of: configuration, local: local) }
 
     /// Whether the tunnel would have its packets for itself; to be asked before its sockets are open.
+    /// - Parameter own: what this process has claimed already.
     /// - Throws: if somebody else on this host takes them, too.
-    func checkCoexistence() throws(Failure) {
+    func checkCoexistence(own: [TunnelClaim] = []) throws(Failure) {
         let device = configuration.device == nil ? nil : path.interfaceIndex
         try Failure.wrap { () throws(ControlError) in
             try underlay.inside { () throws(ControlError) in
                 try KernelTunnel.check(try Netlink().kernelTunnels(), claims, deviceIndex: device)
-                try TunnelClaim.check(claims, against: TunnelClaim.standing())
+                try TunnelClaim.check(claims, against: TunnelClaim.standing().filter { !own.contains($0) })
             }
         }
     }
