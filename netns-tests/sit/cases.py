@@ -87,7 +87,9 @@ class Generator:
             self.up("hop limit, uplink", hops=hops, way="pod")
 
     def sizes_up(self) -> None:
-        for size in (40, 41, 1279, 1280, 1281, 1400, self.tunnel.mtu - 1, self.tunnel.mtu, self.tunnel.mtu + 1):
+        path = self.tunnel.underlay_mtu - 20
+        edges = [edge + step for edge in (1280, path, self.tunnel.mtu) for step in (-1, 0, 1)]
+        for size in sorted({40, 41, 1400, *edges}):
             for way in ("device", "pod") if size <= self.tunnel.mtu else ("pod",):
                 self.up("size, uplink", payload=self.payload(size - 40), way=way)
 
@@ -95,23 +97,21 @@ class Generator:
         t = self.tunnel
         for host in t.hosts(self.random, 6):
             self.up("destination in the domain", destination=t.owned_by(host)[self.random.getrandbits(24)])
-        for way in ("device", "pod"):
-            self.up("destination outside", destination=OUTSIDE[1], way=way)
-        self.up("destination outside", destination="::1", way="device")
-        self.up("destination outside", destination=f"::{t.peer}", way="device")
-        self.up("destination outside", destination=f"::ffff:{t.peer}", way="device")
+        # What sit answers with address unreachable it answers only to what came by a route.
+        self.up("destination outside", destination=OUTSIDE[1], way="pod")
+        self.up("destination outside", destination=f"::{t.peer}", way="pod")
+        self.up("destination outside", destination=f"::ffff:{t.peer}", way="pod")
         self.up("multicast and link-local, uplink", destination="ff02::1", hops=1)
         self.up("multicast and link-local, uplink", destination="ff0e::1:2")
         self.up("multicast and link-local, uplink", destination="fe80::1")
         self.up("own destination", destination=t.own[99])
         if t.prefix and t.relay_prefix == "0.0.0.0/0":
             for host in MARTIANS:
-                self.up("martian destination", destination=t.owned_by(host)[1])
                 self.up("martian destination", destination=t.owned_by(host)[1], way="pod")
         if t.prefix:
             broadcast = str(IPv4Address(int(IPv4Address(t.local)) | 255))
             if broadcast != t.local and IPv4Address(broadcast) in t.network:
-                self.up("martian destination", destination=t.owned_by(broadcast)[1])
+                self.up("martian destination", destination=t.owned_by(broadcast)[1], way="pod")
 
     def sources_up(self) -> None:
         t = self.tunnel
@@ -205,7 +205,8 @@ class Generator:
             host = random.choice(hosts) if t.prefix else t.peer
             common = dict(
                 tclass=random.getrandbits(8), hops=pick(64, 1, 2, 255, random.randrange(1, 256)),
-                payload=self.payload(random.choice([0, 8, 100, random.randrange(1200)])), nh=pick(59, 253, 254),
+                payload=self.payload(random.choice([0, 8, 100, random.randrange(min(1200, t.underlay_mtu - 60))])),
+                nh=pick(59, 253, 254),
             )
             there = pick(t.owned_by(host)[random.getrandbits(24)], t.owned_by(random.choice(hosts))[1], OUTSIDE[3])
             here = pick(t.pod, t.own[random.getrandbits(16)], OUTSIDE_POD[random.getrandbits(8)])

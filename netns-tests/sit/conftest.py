@@ -10,7 +10,7 @@ if not KERNEL_HAS_SIT:
 
 
 def pytest_report_header():
-    return None if KERNEL_HAS_SIT else "netns-tests/sit is left out: sit is not loaded; `make test-sit` brings a kernel that has it"
+    return None if KERNEL_HAS_SIT else "netns-tests/sit is left out: no sit is loaded; `make test-sit` brings one"
 
 
 def pytest_terminal_summary(terminalreporter):

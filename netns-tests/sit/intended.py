@@ -78,7 +78,8 @@ def port_unreachable(tunnel: Tunnel, case: Case, difference: Difference) -> bool
 
 
 def link_failure(tunnel: Tunnel, case: Case, difference: Difference) -> bool:
-    return refused(difference) and difference.name == "pod" and all(p[6] == ICMPV6 and p[40:42] == b"\1\3" for p in difference.sit)
+    return (tunnel.source_check == "strict" and refused(difference) and difference.name == "pod"
+            and all(packet[6] == ICMPV6 and packet[40:42] == b"\1\3" for packet in difference.sit))
 
 
 #: The more special ones first.
@@ -93,6 +94,8 @@ TABLE = [
     Intended("inner-address-invalid", downlink(strict(lambda t, c: no_host(c.source) or no_host(c.destination)))),
     Intended("source-outside", downlink(strict(lambda t, c: c.source not in domain(t)))),
     Intended("destination-foreign", downlink(strict(lambda t, c: c.destination not in t.own))),
+    Intended("v4-compatible", uplink(strict(lambda t, c: in_any(c.destination, "::/96")))),
+    Intended("path-below-1280", lambda t, c, d: t.underlay_mtu < 1300 and (d.name, d.sit, d.tund) == ("wire.flags", 0, 2)),
     Intended("uplink-source-foreign", uplink(strict(lambda t, c: c.source not in t.own))),
     Intended("uplink-destination-own", uplink(strict(lambda t, c: c.destination in t.own))),
     Intended("martian-destination", uplink(strict(lambda t, c: c.destination in domain(t)

@@ -1,4 +1,4 @@
-"""Kernel sit as the oracle: the same packets go through a sit device and through tund, on hosts that are alike in all else, and what
+"""Kernel sit as the oracle: the same packets go through a sit device and through tund, on hosts alike in all else, and what
 comes out is compared field by field. See twins.py for the topology, cases.py for the packets, and intended.py for
 what may differ.
 

@@ -31,7 +31,8 @@ class Tunnel:
 
     def __str__(self) -> str:
         words = [f"{self.prefix} {self.relay_prefix} {self.local}" if self.prefix else "remote"]
-        words += [f"{name}-{getattr(self, name)}" for name, field in self.__dataclass_fields__.items()
+        words += [f"{name}-{getattr(self, name)}"
+                  for name, field in self.__dataclass_fields__.items()
                   if name not in ("local", "peer", "prefix", "relay_prefix", "everything") and getattr(self, name) != field.default]
         return " ".join(words).replace("None", "inherit")
 
@@ -49,12 +50,12 @@ class Tunnel:
     def tund_options(self) -> str:
         words = [f"--local {self.local}", f"--ttl {self.ttl or 'inherit'}",
                  f"--tos {'inherit' if self.tos is None else self.tos}", "--pmtudisc" if self.pmtudisc else "--no-pmtudisc",
-                 f"--mtu {self.mtu}", "--address none", "--workers 1",
+                 f"--mtu {self.mtu}", "--workers 1",
                  f"--source-check {self.source_check}"]
         if self.prefix:
-            words += [f"--6rd-prefix {self.prefix}", f"--6rd-relay-prefix {self.relay_prefix}"]
+            words += [f"--6rd-prefix {self.prefix}", f"--6rd-relay-prefix {self.relay_prefix}", "--address none"]
         else:
-            words += [f"--remote {self.peer}"]
+            words += [f"--remote {self.peer}", f"--address {self.here}/128"]
         return " ".join(words)
 
     @property
@@ -154,12 +155,16 @@ def random_domain(random) -> Tunnel:
 
 
 def all_tunnels(random) -> list[Tunnel]:
-    """Every mode with every TTL, TOS and DF; the strict source checks, of which sit has none; the domains."""
+    """Every mode with every TTL, TOS and DF; the strict source checks, of which sit has none; narrow paths; the domains."""
     # A fixed TTL forces DF in sit.
     headers = [dict(ttl=64), dict(ttl=7), dict(ttl=None), dict(ttl=None, pmtudisc=False)]
     tunnels = [replace(mode, tos=tos, everything=tos == 0 and header["ttl"] != 7, **header)
                for mode, tos, header in itertools.product((SIX_RD, SIX_TO_FOUR, REMOTE), (0, 0xB8, None), headers)]
     tunnels += [replace(mode, source_check="strict") for mode in (SIX_RD, SIX_TO_FOUR, REMOTE)]
+    # A path that is narrower than the tunnel device.
+    tunnels += [replace(mode, mtu=2000, underlay_mtu=underlay_mtu, everything=False, **header)
+                for mode in (SIX_RD, REMOTE) for underlay_mtu in (1500, 1400, 1301, 1300, 1299, 1280, 600)
+                for header in (dict(), dict(ttl=None, pmtudisc=False))]
     tunnels += DOMAINS
     tunnels += [random_domain(random) for _ in range(8)]
     return tunnels

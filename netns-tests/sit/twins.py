@@ -69,7 +69,7 @@ class Twin:
         )
         self.make_device()
         self.host.ip(
-            # sit gives itself addresses, also ones that no TUN can have.
+            # Each gives itself other addresses, sit also ones that no TUN can have.
             f"addr flush dev {self.device}",
             f"addr add {tunnel.here}/128 dev {self.device} nodad",
             *([] if tunnel.prefix else [f"addr add fe80::{tunnel.local}/64 dev {self.device} nodad"]),
