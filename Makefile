@@ -84,7 +84,7 @@ test-netns: ## namespace tests only; ARGS goes to pytest (root)
 	@CC=$(dir $(SWIFT))clang $(PYTHON) -m pytest -p no:cacheprovider --ignore netns-tests/sit netns-tests $(ARGS)
 
 # The tests that need kernel sit, on one: the oracle, and the peer at the other end. Exit code 77 if there is no such kernel.
-TEST_SIT = results=$$(mktemp -d); trap 'rm -rf "$$results"' EXIT; VM_TIMEOUT=$${VM_TIMEOUT:-600} vm/run "$$results" \
+TEST_SIT = results=$$(mktemp -d); trap 'rm -rf "$$results"' EXIT; VM_TIMEOUT=$${VM_TIMEOUT:-900} vm/run "$$results" \
 	sh -c 'modprobe sit && exec "$$@"' sh env SEED=$(SEED) $(PYTHON) -m pytest -p no:cacheprovider netns-tests/sit $(ARGS)
 
 .PHONY: test-sit

@@ -86,6 +86,8 @@ def link_failure(tunnel: Tunnel, case: Case, difference: Difference) -> bool:
 TABLE = [
     Intended("port-unreachable", port_unreachable),
     Intended("link-failure", link_failure),
+    Intended("embedded-multicast", lambda t, c, d: bool(t.prefix) and c.destination in domain(t) and refused(d)
+             and embedded(t, c.destination).is_multicast),
     Intended("nested-tunnel", downlink(strict_everywhere(lambda t, c: c.inner[6:7] in (b"\x04", b"\x29")))),
     Intended("nested-tunnel", uplink(strict_everywhere(lambda t, c: c.packet[6] in (IPIP, IPV6)))),
     Intended("inner-version", downlink(lambda t, c: c.inner[:1] < b"\x60" or c.inner[:1] > b"\x6f")),
