@@ -65,8 +65,8 @@ public struct UringEngine<Link: Underlay & ~Copyable>: PacketEngine, ~Copyable, 
     private static var burstLength: Int { 32 }
     /// Packets in a turn from which on the next turn waits for as many again, up to a limit, for so many nanoseconds.
     private static var fewArrivals: Int { 4 }
-    private static var mostAwaited: Int { 48 }
-    private static var longestGathering: Int64 { 50_000 }
+    private static var mostAwaited: Int { 96 }
+    private static var longestGathering: Int64 { 100_000 }
     /// Bytes of a super-packet whose segments take as long to send as a gathering may last.
     private static var bulk: Int { 16 << 10 }
     /// How long a source that fails is left alone.
