@@ -198,7 +198,9 @@ def test_no_more_than_the_limit(host_with):
 
 
 class TestPointToPoint:
-    """--remote: a quote may be too short to show the inner source. Then the sources of the next packets are told."""
+    """--remote: a quote may be too short to show the inner source. Then the sources of the next packets are told.
+
+    This end has a link-local address only, so the errors come from where the packets were going."""
 
     SOURCE, DESTINATION = "2001:db8:a::1", "2001:db8:b::1"
 
@@ -215,7 +217,7 @@ class TestPointToPoint:
         host.tun.drain()
         host.wire.send(icmp(*error, sent_by(host, packet)))
         _, answer = host.tun.receive_until(is_error)
-        assert check(answer, "fe80::a00:1", self.SOURCE, *TRANSLATED[error]) == bytes(packet)
+        assert check(answer, self.DESTINATION, self.SOURCE, *TRANSLATED[error]) == bytes(packet)
 
     @pytest.mark.parametrize("length", [8, 40, 47])
     def test_soft_errors(self, host, length):
@@ -229,7 +231,7 @@ class TestPointToPoint:
         seen = host.observe(from_host=packets)
         assert [packet[20:] for packet in seen.to_wire] == [bytes(packet) for packet in packets]
         heard = [packet for packet in seen.to_host if is_error(packet)]
-        assert [check(packet, "fe80::a00:1", self.SOURCE, 1, 3) for packet in heard] == [bytes(packet) for packet in packets[:3]]
+        assert [check(packet, self.DESTINATION, self.SOURCE, 1, 3) for packet in heard] == [bytes(packet) for packet in packets[:3]]
 
     def test_the_own_hop_limit_is_no_soft_error(self, host, request):
         sent = sent_by(host, self.packet())

@@ -81,6 +81,8 @@ DOWNLINK = [
     ("a router advertisement", in_ipv4(ADVERTISEMENT, ROUTER), None, None),
     ("the same to all nodes", in_ipv4(inner(link_local(ROUTER), "ff02::1", ICMPv6ND_RA(), hlim=255), ROUTER), None, None),
     ("the same by a host", in_ipv4(ADVERTISEMENT), "inner-source-spoofed", "inner-source-spoofed"),
+    ("a host's own advertisement", in_ipv4(inner(link_local(PEER), link_local(LOCAL), ICMPv6ND_RA(), hlim=255)),
+     "inner-source-unauthorized", "inner-source-unauthorized"),
     ("to another host", in_ipv4(inner(on_link(PEER), on_link("10.0.0.3"))), "inner-destination-foreign", None),
     ("IPv6 in IPv6", in_ipv4(inner(on_link(PEER), on_link(LOCAL), IPv6() / Raw(b"nested"))), "nested-tunnel", None),
 ]  # fmt: skip

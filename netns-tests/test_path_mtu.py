@@ -96,3 +96,19 @@ def test_tcp(path):
     rise = tund.counters() - before
     # One answer for a super-packet, however many of its segments are too long.
     assert rise["offload.split"] > 0 and 0 < rise["answer.too-big"] <= rise["uplink.too-big"]
+
+
+def test_behind_a_tunnel_without_addresses(lab):
+    """Point to point without --address only a link-local address is there to answer from, and the host forwards nothing that comes
+    from one: the pod is told as if from where its packet was going."""
+    host, router, pod = (lab.namespace(name) for name in ("host", "router", "pod"))
+    lab.veth(host, "eth0", router, "near")
+    host.ip("addr add 10.1.0.2/24 dev eth0", "route add default via 10.1.0.1 mtu lock 1400")
+    router.ip("addr add 10.1.0.1/24 dev near")
+    lab.tund(host, "--remote 10.2.0.2 --default-route --mtu 1480")
+    lab.veth(host, "pod", pod, "eth0")
+    host.sysctl(ipv6__conf__all__forwarding=1)
+    host.ip("addr add fe80::1/64 dev pod nodad", f"route add {POD}/128 dev pod")
+    pod.ip(f"addr add {POD}/128 dev eth0 nodad", "route add default via fe80::1 dev eth0")
+    said = pod.run("ping -6 -n -M do -c 3 -i 0.2 -W 1 -s 1400 2001:db8::99", check=False)
+    assert "From 2001:db8::99 " in said.stdout and "Packet too big: mtu=1380" in said.stdout, said.stdout

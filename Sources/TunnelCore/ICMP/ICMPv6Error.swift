@@ -19,7 +19,8 @@ public struct ICMPv6Error: Hashable, Sendable, BitwiseCopyable {
     /// Writes the error as the TUN takes it, virtio-net header first.
     /// - Parameters:
     ///   - packet: what it is about, in `memory`.
-    ///   - source: this end of the tunnel.
+    ///   - source: this end of the tunnel. From a link-local one no router would forward the error: to a source beyond the link it
+    ///     then seems to come from where the packet was going.
     ///   - offset: where to write, to `longest` bytes that hold nothing of the packet.
     /// - Returns: what was written; nil where section 2.4 (e) wants no answer.
     @_lifetime(memory: copy memory)
@@ -28,6 +29,7 @@ public struct ICMPv6Error: Hashable, Sendable, BitwiseCopyable {
     ) -> Slice? {
         precondition(offset >= 0 && offset + Self.longest <= memory.byteCount)
         guard let destination = recipient(memory.bytes.extracting(packet.head.range)) else { return nil }
+        let source = sender(source, to: destination, about: memory.bytes.extracting(packet.head.range))
 
         let message = offset + VirtioNetHeader.length + IPv6Header.length
         let body = message + ICMPv6Header.length
@@ -64,6 +66,11 @@ public struct ICMPv6Error: Hashable, Sendable, BitwiseCopyable {
         ).emit(into: &memory, at: offset + VirtioNetHeader.length)
         VirtioNetHeader().emit(into: &memory, at: offset)
         return Slice(offset: offset, length: end - offset)
+    }
+
+    private func sender(_ source: IPv6Address, to destination: IPv6Address, about bytes: RawSpan) -> IPv6Address {
+        guard source.isLinkLocal, !destination.isLinkLocal, let packet = IPv6View(bytes) else { return source }
+        return packet.destination.isMulticast || packet.destination.isLinkLocal ? source : packet.destination
     }
 
     /// The packet's source, if it may be told. RFC 4443 section 2.4 (e): no error about errors, nor to what is not one node, and

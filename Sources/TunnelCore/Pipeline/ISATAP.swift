@@ -39,7 +39,10 @@ public struct ISATAPPeers: Sendable {
         let source = packet.source
         switch plan.owner(of: source) {
         case .trailing:
-            if source.trailingHost != outerSource && !isFromRouter { return .downlinkInnerSourceSpoofed }
+            if !isFromRouter {
+                if source.trailingHost != outerSource { return .downlinkInnerSourceSpoofed }
+                if packet.isRouterAdvertisement { return .downlinkInnerSourceUnauthorized }
+            }
         case .endpoint(let endpoint):
             if endpoint != outerSource && !isFromRouter { return .downlinkInnerSourceUnauthorized }
         case .outside, .embedded:
@@ -76,15 +79,19 @@ public struct ISATAPPeers: Sendable {
         }
     }
 
-    /// net/ipv6/sit.c `isatap_chksrc`; routes with an endpoint are ours.
+    /// net/ipv6/sit.c `isatap_chksrc`; routes with an endpoint are ours. sit also tells the kernel which packets are no router's, and
+    /// the kernel takes no advertisement from those; behind a TUN it cannot know, so they end here.
     @inline(never) @usableFromInline
-    func isSpoofedToSit(_ packet: borrowing IPv6View, from outerSource: IPv4Address) -> Bool {
-        if isRouter(outerSource) { return false }
-        switch plan.owner(of: packet.source) {
-        case .trailing: return packet.source.trailingHost != outerSource
-        case .endpoint(let endpoint): return endpoint != outerSource
-        default: return true
-        }
+    func refusalOfSit(_ packet: borrowing IPv6View, from outerSource: IPv4Address) -> DropReason? {
+        if isRouter(outerSource) { return nil }
+        let isHosts =
+            switch plan.owner(of: packet.source) {
+            case .trailing: packet.source.trailingHost == outerSource
+            case .endpoint(let endpoint): endpoint == outerSource
+            default: false
+            }
+        if !isHosts { return .downlinkInnerSourceSpoofed }
+        return packet.isRouterAdvertisement ? .downlinkInnerSourceUnauthorized : nil
     }
 }
 
@@ -100,7 +107,7 @@ extension TunnelPolicy {
             if packet.isNestedTunnel { return .downlinkNestedTunnel }
             return peers.refusal(of: packet, from: outerSource)
         case .sit:
-            return peers.isSpoofedToSit(packet, from: outerSource) ? .downlinkInnerSourceSpoofed : nil
+            return peers.refusalOfSit(packet, from: outerSource)
         case .off:
             return nil
         }
@@ -129,5 +136,15 @@ extension TunnelPolicy {
         case .invalid, .linkLocal, .multicast:
             return .drop(.uplinkNoRoute)
         }
+    }
+}
+
+extension IPv6View {
+    /// RFC 4861 section 4.2. Hosts of the link send none (RFC 5214 section 8.3.3): one would become everybody's default router.
+    @inlinable
+    var isRouterAdvertisement: Bool {
+        let upper = upperLayer
+        return upper.protocolNumber == ProtocolNumber.icmpv6 && upper.offset < bytes.byteCount
+            && bytes.byte(at: upper.offset) == ICMPv6Type.routerAdvertisement
     }
 }

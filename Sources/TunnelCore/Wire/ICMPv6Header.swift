@@ -18,6 +18,7 @@ public enum ICMPv6Type {
     public static let parameterProblem: UInt8 = 4
     public static let echoRequest: UInt8 = 128
     public static let echoReply: UInt8 = 129
+    public static let routerAdvertisement: UInt8 = 134
     public static let redirect: UInt8 = 137
 }
 

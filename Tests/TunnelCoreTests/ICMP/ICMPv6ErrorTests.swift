@@ -14,7 +14,8 @@ import Testing
     /// What `emit` writes behind the virtio-net header; nil if it refuses. The pieces lie at odd places of the memory, and what is
     /// in front of the error and behind it must stay.
     static func emit(
-        _ error: ICMPv6Error, about head: [UInt8], _ tail: [UInt8] = [], extensions: [UInt8] = [], quoteLength: Int = 0
+        _ error: ICMPv6Error, about head: [UInt8], _ tail: [UInt8] = [], extensions: [UInt8] = [], quoteLength: Int = 0,
+        from source: IPv6Address = us
     ) -> [UInt8]? {
         let pieces = head + [0xEE] + tail + [0xEE] + extensions + [0xEE]
         let at = pieces.count
@@ -25,7 +26,7 @@ import Testing
                 slice: Slice(offset: head.count + tail.count + 2, length: extensions.count), quoteLength: quoteLength)
         }
         var memory = pieces + [UInt8](repeating: 0xEE, count: ICMPv6Error.longest + 1)
-        let made = memory.withMutableRaw { error.emit(about: packet, from: us, in: &$0, at: at) }
+        let made = memory.withMutableRaw { error.emit(about: packet, from: source, in: &$0, at: at) }
         #expect(Array(memory[..<at]) == pieces && memory.last == 0xEE)
         guard let made else { return nil }
         #expect(Int(made.offset) == at && Int(made.length) <= ICMPv6Error.longest)
@@ -49,6 +50,18 @@ import Testing
             let (head, tail) = (Array(Self.udp[..<cut]), Array(Self.udp[cut...]))
             #expect(Self.emit(error, about: head, tail) == Self.header + message + Self.udp)
         }
+    }
+
+    // No router forwards from a link-local address.
+    @Test(arguments: [
+        ("2001:db8::42", "2001:db8:1::2", "2001:db8:1::2"), ("fe80::42", "2001:db8:1::2", "fe80::1"),
+        ("2001:db8::42", "ff0e::1", "fe80::1"), ("2001:db8::42", "fe80::2", "fe80::1"),
+    ])
+    func comesFromWhereItIsForwarded(source: String, destination: String, sender: String) {
+        let packet = Packets.inner(source, destination)
+        let made = Self.emit(.packetTooBig(mtu: 1380), about: packet, from: v6("fe80::1"))
+        let expected = Packets.inner(sender, source, next: 58, payload: [])
+        #expect(made.map { Array($0[8..<40]) } == Array(expected[8..<40]))
     }
 
     @Test(arguments: [0, 1191, 1192, 1193, 1440, 65000])

@@ -30,6 +30,8 @@ import TunnelCore
 
     static let (us, peer) = ("2001:db8:1::5efe:10.0.0.1", "2001:db8:1::5efe:10.0.0.2")
     static let elsewhere = "3fff:eee::1"
+    /// The beginning of a router advertisement.
+    static let advertisement: [UInt8] = [134, 0, 0, 0, 64, 0, 7, 8]
 
     struct Downlink: CustomTestStringConvertible {
         let name: String
@@ -41,10 +43,10 @@ import TunnelCore
 
         init(
             _ name: String, _ policy: TunnelPolicy = ISATAPTests.policy, via outerSource: String = "10.0.0.2",
-            from source: String = peer, to destination: String = us, next: UInt8 = 59, strict: DropReason? = nil,
-            sit: DropReason? = nil
+            from source: String = peer, to destination: String = us, next: UInt8 = 59,
+            payload: [UInt8] = Array("12345678".utf8), strict: DropReason? = nil, sit: DropReason? = nil
         ) {
-            packet = Packets.outer(outerSource, "10.0.0.1", Packets.inner(source, destination, next: next))
+            packet = Packets.outer(outerSource, "10.0.0.1", Packets.inner(source, destination, next: next, payload: payload))
             (self.name, self.policy, self.strict, self.sit) = (name, policy, strict, sit)
         }
     }
@@ -77,6 +79,13 @@ import TunnelCore
         Downlink("a router's advertisement", via: "10.0.0.254", from: "fe80::5efe:10.0.0.254", to: "fe80::5efe:10.0.0.1"),
         Downlink("the same to all nodes", via: "10.0.0.254", from: "fe80::5efe:10.0.0.254", to: "ff02::1"),
         Downlink("the same from another address", via: "10.0.0.254", from: "fe80::1", to: "ff02::1"),
+        Downlink(
+            "a host's advertisement", from: "fe80::5efe:10.0.0.2", to: "fe80::5efe:10.0.0.1", next: 58, payload: advertisement,
+            strict: .downlinkInnerSourceUnauthorized, sit: .downlinkInnerSourceUnauthorized),
+        Downlink(
+            "the router's advertisement, by its type", via: "10.0.0.254", from: "fe80::5efe:10.0.0.254",
+            to: "fe80::5efe:10.0.0.1", next: 58, payload: advertisement),
+        Downlink("a host's solicitation", from: "fe80::5efe:10.0.0.2", next: 58, payload: [133] + advertisement.dropFirst()),
         Downlink("a router speaks for us", via: "10.0.0.254", from: us, strict: .downlinkInnerSourceSpoofed),
         Downlink("a router, IPv4-mapped", via: "10.0.0.254", from: "::ffff:10.0.0.2", strict: .downlinkInnerSourceInvalid),
         Downlink("a host to all nodes", from: "fe80::5efe:10.0.0.2", to: "ff02::1", strict: .downlinkInnerDestinationInvalid),
