@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import itertools
 from dataclasses import dataclass, field
-from ipaddress import IPv4Address, IPv6Address
+from ipaddress import IPv4Address, IPv6Address, IPv6Network
 
-from octets import ICMPV6, IPIP, IPV6, MF, NO_NEXT_HEADER, ipv4, ipv6
-from tunnels import OTHER_LOCAL, OUTSIDE, OUTSIDE_POD, Tunnel
+from errors import ROUTER, Error
+from octets import DF, ICMPV6, IPIP, IPV6, MF, NOBODYS, NO_NEXT_HEADER, ipv4, ipv6
+from tunnels import HERE4, NEXT_HOPS, OTHER_LOCAL, OUTSIDE, OUTSIDE_POD, POD4, THERE4, Tunnel
+
+#: As many packets as every queue on the way can hold.
+AT_ONCE = 100
 
 
 @dataclass(frozen=True)
@@ -20,11 +24,13 @@ class Case:
     way: str
     packet: bytes
     #: The addresses, as the packet has them; the outer ones are None on the uplink.
-    source: IPv6Address
-    destination: IPv6Address
+    source: IPv6Address | IPv4Address
+    destination: IPv6Address | IPv4Address
     outer_source: IPv4Address | None = None
     outer_destination: IPv4Address | None = None
     inner: bytes = field(default=b"", repr=False)
+    #: What the packet is, if it is an ICMPv4 error.
+    error: Error | None = None
 
     def __str__(self) -> str:
         outer = f" in {self.outer_source} > {self.outer_destination}" if self.way == "wire" else ""
@@ -71,6 +77,23 @@ class Generator:
     def _add(self, family, way, packet, *addresses) -> None:
         self.cases.append(Case(self.tag, family, way, packet, *addresses))
         self.tag = next(self._tags)
+
+    def up4(self, family: str, *, source=POD4, destination=THERE4, size=64, way="device", **fields) -> None:
+        """`up` with IPv4 inside."""
+        packet = ipv4(source, destination, self.payload4(size), ident=self.tag, protocol=NOBODYS, **{"fragment": 0, **fields})
+        self._add(family, way, packet, IPv4Address(source), IPv4Address(destination))
+
+    def down4(self, family: str, *, source=THERE4, destination=POD4, outer_source=None, outer_fields=(), size=64,
+              **fields) -> None:
+        t = self.tunnel
+        outer_source, outer_destination = IPv4Address(outer_source or t.peer), IPv4Address(t.local)
+        inside = ipv4(source, destination, self.payload4(size), ident=self.tag, protocol=NOBODYS, **{"fragment": 0, **fields})
+        packet = ipv4(outer_source, outer_destination, inside, ident=self.tag, protocol=IPIP, **dict(outer_fields))
+        self._add(family, "wire", packet, IPv4Address(source), IPv4Address(destination), outer_source, outer_destination, inside)
+
+    def payload4(self, size: int) -> bytes:
+        """That makes a packet of `size` bytes, tagged."""
+        return self.tag.to_bytes(4, "big") + bytes(4) + self.payload(max(0, size - 28))
 
     def payload(self, size: int = 24) -> bytes:
         return self.random.randbytes(size)
@@ -126,6 +149,55 @@ class Generator:
         for nh in (IPIP, IPV6):
             self.up("nested tunnel, uplink", nh=nh)
 
+    def next_hops_up(self) -> None:
+        for prefix, _ in NEXT_HOPS:
+            for host in (1, 0x99):
+                self.up("next hop", destination=IPv6Network(prefix)[host], way="pod")
+        # Beside the longer one of them, and beside both.
+        self.up("next hop", destination="2620:88:2::1", way="pod")
+        self.up("next hop", destination="2620:89::1", way="pod")
+
+    # IPv4 inside.
+
+    def headers4(self) -> None:
+        for ecn in range(4):
+            for dscp in DSCPS:
+                self.up4("ECN and DSCP, uplink", tos=dscp | ecn)
+            for outer in range(4):
+                self.down4("ECN, downlink", tos=0xB8 | ecn, outer_fields=dict(tos=0x04 | outer))
+                self.down4("ECN, downlink", tos=ecn, outer_fields=dict(tos=outer))
+        for fragment, way in itertools.product((0, DF), ("device", "pod")):
+            self.up4("DF, uplink", fragment=fragment, way=way)
+            self.down4("DF, downlink", fragment=fragment, outer_fields=dict(fragment=fragment))
+        self.up4("fragment, uplink", fragment=MF)
+        self.up4("fragment, uplink", fragment=5)
+        for ttl in (1, 2, 63, 64, 65, 255):
+            self.up4("TTL, uplink", ttl=ttl)
+            self.up4("TTL, uplink", ttl=ttl, way="pod")
+            if ttl > 1:
+                self.down4("TTL, downlink", ttl=ttl, outer_fields=dict(ttl=257 - ttl))
+
+    def sizes4(self) -> None:
+        path = self.tunnel.underlay_mtu - 20
+        for size, fragment in itertools.product((28, 29, 1400, path - 1, path, path + 1, self.tunnel.mtu), (0, DF)):
+            # The kernel tells only those of its own that something is too big that came by a route.
+            for way in ("device", "pod") if size <= path or not fragment else ("pod",):
+                self.up4("size, uplink", size=size, fragment=fragment, way=way)
+        for size in (28, 29, 1280, path - 1, path):
+            self.down4("size, downlink", size=size)
+
+    def addresses4(self) -> None:
+        t = self.tunnel
+        for source in ("10.1.2.3", "0.0.0.0", "127.0.0.1", "224.0.0.1", "240.0.0.1", "255.255.255.255", t.local, t.peer):
+            self.up4("source, uplink", source=source)
+            self.down4("source, downlink", source=source)
+        for destination in ("10.1.2.3", "0.0.0.0", "127.0.0.1", "224.0.0.5", "255.255.255.255", t.peer, HERE4):
+            self.up4("destination, uplink", destination=destination)
+        for destination in ("198.51.100.77", "0.0.0.0", "127.0.0.1", "224.0.0.5"):
+            self.down4("destination, downlink", destination=destination)
+        for outer_source in (*MARTIANS, t.local, OTHER_LOCAL, "198.51.100.200"):
+            self.down4("odd outer source", outer_source=outer_source)
+
     # Downlink.
 
     def headers_down(self) -> None:
@@ -170,13 +242,17 @@ class Generator:
         self.down("foreign destination", destination=t.there)
         self.down("foreign destination", destination=OUTSIDE[1])
         self.down("foreign destination", destination=OUTSIDE_POD[1])
-        for destination in ("::", "::1", f"::{t.local}", f"::ffff:{t.local}", "fe80::1", "ff02::1", "ff01::1", "ff0e::1"):
+        for destination in ("::", "::1", f"::ffff:{t.local}", "fe80::1", "ff02::1", "ff01::1", "ff0e::1"):
             self.down("invalid destination", destination=destination)
         for outer_source in [*MARTIANS, t.local, OTHER_LOCAL, "198.51.100.200", "10.200.0.1"]:
             self.down("odd outer source", outer_source=outer_source)
         broadcast = IPv4Address(int(IPv4Address(t.local)) | 255)
         for outer_destination in (OTHER_LOCAL, "224.0.0.1", "255.255.255.255", "127.0.0.1", "198.51.100.201", broadcast):
             self.down("odd outer destination", outer_destination=outer_destination)
+
+    def own_compatible_down(self) -> None:
+        """In a domain sit sends it to itself, where it is spoofed."""
+        self.down("invalid destination", destination=f"::{self.tunnel.local}")
 
     def malformed_down(self) -> None:
         for version in (0, 4, 5, 7, 15):
@@ -219,17 +295,40 @@ class Generator:
                           **common)
 
 
-def cases_for(tunnel: Tunnel, random) -> list[Case]:
+def error_about(case: Case, sent: bytes, error: Error, tunnel: Tunnel) -> Case:
+    """An ICMPv4 error about a case that was sent to the underlay; it is tagged by what it quotes."""
+    packet, outer = error.about(sent, tunnel), (IPv4Address(ROUTER), IPv4Address(tunnel.local))
+    return Case(case.tag, f"{error.family} {error.kind}/{error.code}", "wire", packet, case.source, case.destination, *outer,
+                error=error)
+
+
+def batches_for(tunnel: Tunnel, random) -> list[list[Case]]:
+    """The cases that go through a tunnel, each time as many as may go at once. What sit counts otherwise, though nothing else may
+    show, is not among the rest."""
     generator = Generator(tunnel, random)
+    if tunnel.carries_ipv4:
+        generator.headers4()
+        generator.sizes4()
+        generator.addresses4()
+        return cut(generator.cases)
     generator.headers_up()
     generator.sizes_up()
+    if tunnel.next_hops:
+        generator.next_hops_up()
     if tunnel.everything:
         generator.destinations_up()
         generator.sources_up()
-        generator.malformed_up()
         generator.headers_down()
         generator.sizes_down()
         generator.addresses_down()
-        generator.malformed_down()
     generator.at_random(20)
-    return generator.cases
+    usual, generator.cases = generator.cases, []
+    if tunnel.everything:
+        generator.malformed_up()
+        generator.malformed_down()
+        generator.own_compatible_down()
+    return cut(usual) + cut(generator.cases)
+
+
+def cut(cases: list[Case]) -> list[list[Case]]:
+    return [cases[start : start + AT_ONCE] for start in range(0, len(cases), AT_ONCE)]

@@ -29,7 +29,7 @@ def _shown(value) -> str:
 
 def differences(sit: Outcome, tund: Outcome) -> list[Difference]:
     found = []
-    for place, describe in (("wire", ipv4_fields), ("device", ipv6_fields), ("pod", ipv6_fields)):
+    for place, describe in (("wire", ipv4_fields), ("device", inner_fields), ("pod", inner_fields)):
         ours, theirs = getattr(tund, place), getattr(sit, place)
         if place == "device":
             # tund's own errors come to the host through the TUN; like sit's they are seen where they go.
@@ -62,15 +62,24 @@ def ipv4_fields(packet: bytes) -> dict[str, object]:
     return fields
 
 
+def is_ipv4(packet: bytes) -> bool:
+    return b"\x45" <= packet[:1] < b"\x50"
+
+
 def is_error(packet: bytes) -> bool:
-    """ICMPv6."""
+    """ICMPv6, or of IPv4 destination unreachable or time exceeded."""
+    if is_ipv4(packet):
+        header_length = (packet[0] & 15) * 4
+        return len(packet) >= header_length + 8 and packet[9] == ICMP and packet[header_length] in (3, 11)
     return len(packet) >= 48 and packet[6] == ICMPV6 and packet[40] < 128
 
 
-def ipv6_fields(packet: bytes) -> dict[str, object]:
-    """An IPv6 packet as a whole, or what an ICMPv6 error says."""
+def inner_fields(packet: bytes) -> dict[str, object]:
+    """A packet as a whole, or what an ICMP error says."""
     if not is_error(packet):
         return {"packet": packet}
+    if is_ipv4(packet):
+        return ipv4_fields(packet)
     return {"icmpv6.destination": packet[24:40], "icmpv6.type": packet[40], "icmpv6.code": packet[41],
             "icmpv6.mtu": packet[44:48], "icmpv6.quote": packet[48:], "icmpv6.source": packet[8:24]}
 

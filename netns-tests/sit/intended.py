@@ -9,7 +9,8 @@ from ipaddress import IPv4Address, IPv6Address, IPv6Network, ip_network
 
 from cases import Case
 from compare import Difference
-from octets import ICMPV6, IPIP, IPV6
+from errors import EXTENSION, QUOTE_LENGTH
+from octets import DF, ICMPV6, IPIP, IPV6
 from tunnels import Tunnel
 
 
@@ -82,6 +83,43 @@ def link_failure(tunnel: Tunnel, case: Case, difference: Difference) -> bool:
             and all(packet[6] == ICMPV6 and packet[40:42] == b"\1\3" for packet in difference.sit))
 
 
+def icmp_translation(tunnel: Tunnel, case: Case, difference: Difference) -> bool:
+    """tund tells the inner source what the error means, and quotes what it quoted."""
+    error = case.error
+    if difference.name != "pod" or difference.sit or len(difference.tund) != 1 or not error.translation:
+        return False
+    [answer] = difference.tund
+    inner = case.packet[20 + 8 + 20 :]
+    if error.extension:
+        inner = inner[: QUOTE_LENGTH - 20] + bytes(20) + EXTENSION
+    length = QUOTE_LENGTH // 8 if error.extension else 0
+    return (answer[6] == ICMPV6 and answer[8:40] == tunnel.here.packed + case.source.packed
+            and answer[40:42] == bytes(error.translation) and answer[44:] == bytes([length, 0, 0, 0]) + inner)
+
+
+def may_be_fragmented(packet: bytes) -> bool:
+    return not int.from_bytes(packet[6:8], "big") & DF
+
+
+def ipv4_fragments(tunnel: Tunnel, case: Case, difference: Difference) -> bool:
+    """tund sends them, without DF, and the kernel nothing."""
+    if difference.name != "wire" or difference.sit or not tunnel.pmtudisc:
+        return False
+    fragments = sorted(difference.tund, key=lambda packet: int.from_bytes(packet[6:8], "big") & 0x1FFF)
+    # But for TTL and checksum, which a router changes.
+    inner = b"".join(packet[20:] for packet in fragments)
+    return (len(case.packet) > tunnel.underlay_mtu - 20 and may_be_fragmented(case.packet) and len(fragments) > 1
+            and all(map(may_be_fragmented, fragments)) and (inner[:8], inner[12:]) == (case.packet[:8], case.packet[12:]))
+
+
+def fragmentation_needed(tunnel: Tunnel, case: Case, difference: Difference) -> bool:
+    if case.way == "wire" or may_be_fragmented(case.packet) or len(case.packet) <= tunnel.underlay_mtu - 20:
+        return False
+    # One router more is on the way of tund's: the host itself.
+    return (difference.name == "pod.source" and difference.tund == case.destination.packed
+            or (difference.name, difference.sit, difference.tund) in [("pod.tos", 0xC0, 0), ("pod.ttl", 64, 63)])
+
+
 #: The more special ones first.
 TABLE = [
     Intended("port-unreachable", port_unreachable),
@@ -104,3 +142,25 @@ TABLE = [
                                                   and is_martian(embedded(t, c.destination))))),
     Intended("uplink-hop-limit-zero", uplink(lambda t, c: t.ttl is None and c.packet[7] == 0)),
 ]
+
+#: With IPv4 inside.
+IPV4_TABLE = [
+    Intended("port-unreachable", port_unreachable),
+    Intended("inner-address-invalid", downlink(strict_everywhere(lambda t, c: is_martian(c.source)))),
+    Intended("ipv4-fragments", ipv4_fragments),
+    Intended("fragmentation-needed", fragmentation_needed),
+]
+
+#: About ICMPv4 errors.
+ERROR_TABLE = [Intended("icmp-translation", icmp_translation)]
+
+NAMES = {entry.name for entry in TABLE + IPV4_TABLE + ERROR_TABLE}
+
+#: Those that sit's counters do not show.
+UNCOUNTED = {"port-unreachable", "embedded-multicast", "fragmentation-needed"}
+
+
+def explanation(tunnel: Tunnel, case: Case, difference: Difference) -> Intended | None:
+    """Which entry explains one difference of a case."""
+    table = ERROR_TABLE if case.error else IPV4_TABLE if tunnel.carries_ipv4 else TABLE
+    return next((entry for entry in table if entry.explains(tunnel, case, difference)), None)

@@ -8,6 +8,8 @@ from ipaddress import IPv4Address, IPv6Address
 from checksum import folded
 
 ICMP, IPIP, IPV6, ICMPV6, NO_NEXT_HEADER = 1, 4, 41, 58, 59
+#: A protocol for experiments (RFC 3692): no stack answers it.
+NOBODYS = 253
 DF, MF = 0x4000, 0x2000
 
 
@@ -45,10 +47,13 @@ def label_of(packet: bytes) -> int:
 
 
 def tag_of(packet: bytes) -> int:
-    """Which packet this is, or is about: packets are tagged in their flow label."""
+    """Which packet this is, or is about: packets are tagged in their flow label, IPv4 packets inside where their payload
+    would have it."""
     if packet[:1] < b"\x40" or packet[:1] >= b"\x50" or len(packet) < 20:
         return label_of(packet)
     offset = (packet[0] & 15) * 4
     if packet[9] == ICMP:
         return tag_of(packet[offset + 8 :])
+    if packet[9] == IPIP and offset >= 20:
+        return tag_of(packet[offset:])
     return label_of(packet[offset:])

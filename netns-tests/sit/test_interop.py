@@ -13,6 +13,7 @@ import pytest
 
 import traffic
 from lab import Lab
+from twins import silence_tunnel4
 
 #: tund's options, sit's options (`ip link add sit1 type sit`), and the addresses of the two.
 TUNNELS = {
@@ -106,6 +107,25 @@ def test_link_local_and_multicast(binary):
         assert ends.near.ping("fe80::a00:2%tund0") and ends.far.ping("fe80::a00:1%sit1")
         answer = ends.far.run("ping -6 -n -L -c 1 -W 3 ff02::1%sit1", check=False)
         assert "from fe80::a00:1%sit1" in answer.stdout, answer.stdout
+
+
+@pytest.mark.parametrize("mode", ["ipip", "any"])
+def test_ipv4_inside(binary, mode):
+    with Lab() as lab:
+        near, far = lab.underlay({"tund": "10.0.0.1/24", "sit": "10.0.0.2/24"})
+        # What tunnel4 answers sit would hear, point to point.
+        silence_tunnel4(near)
+        far.ip(f"link add sit1 type sit mode {mode} local 10.0.0.2 remote 10.0.0.1 ttl 64", "link set sit1 up",
+               "addr add 172.16.0.2/30 dev sit1", "addr add 2001:db8::2/64 dev sit1 nodad")
+        lab.tund(near, f"--local 10.0.0.1 --remote 10.0.0.2 --mode {mode}" + " --address 2001:db8::1/64" * (mode == "any"))
+        near.ip("addr add 172.16.0.1/30 dev tund0")
+        ends = [("172.16.0.1", "172.16.0.2")] + [("2001:db8::1", "2001:db8::2")] * (mode == "any")
+        for here, there in ends:
+            for sender, receiver, address in ((near, far, there), (far, near, here)):
+                for size in (0, 1452, 1453, 4000):
+                    assert sender.ping(address, size=size)
+                assert traffic.tcp(sender, receiver, address, size=2 << 20)
+                assert traffic.udp(sender, receiver, address, count=60)
 
 
 @pytest.mark.parametrize("offloads", ["tx off tso off gso off gro off", "tso off gso off", "gro on"])

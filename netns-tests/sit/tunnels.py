@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 
 import sixrd
-from octets import ipv4, ipv6
+from octets import IPIP, IPV6, NOBODYS, ipv4, ipv6
 
 
 @dataclass(frozen=True)
@@ -26,6 +26,10 @@ class Tunnel:
     mtu: int = 1480
     underlay_mtu: int = 1500
     source_check: str = "sit"
+    #: What is inside: IPv4 in other modes than this one.
+    mode: str = "ip6ip"
+    #: Whether there are routes with an IPv4 host as their next hop.
+    next_hops: bool = False
     #: Whether every kind of case goes through it, or only those that the outer header's options are about.
     everything: bool = True
 
@@ -39,7 +43,7 @@ class Tunnel:
 
     @property
     def sit_options(self) -> str:
-        words = ["mode ip6ip", f"local {self.local}", f"ttl {self.ttl or 'inherit'}",
+        words = [f"mode {self.mode}", f"local {self.local}", f"ttl {self.ttl or 'inherit'}",
                  f"tos {'inherit' if self.tos is None else hex(self.tos)}", "pmtudisc" if self.pmtudisc else "nopmtudisc"]
         if self.prefix:
             words += [f"6rd-prefix {self.prefix}", f"6rd-relay_prefix {self.relay_prefix}"]
@@ -56,8 +60,24 @@ class Tunnel:
         if self.prefix:
             words += [f"--6rd-prefix {self.prefix}", f"--6rd-relay-prefix {self.relay_prefix}", "--address none"]
         else:
-            words += [f"--remote {self.peer}", f"--address {self.here}/128"]
+            words += [f"--remote {self.peer}", f"--mode {self.mode}"]
+            words += [] if self.carries_ipv4 else [f"--address {self.here}/128"]
         return " ".join(words)
+
+    def inside(self, device: str) -> list[str]:
+        """`ip` subcommands for the addresses and routes of the tunnel device."""
+        if self.carries_ipv4:
+            return [f"addr add {HERE4}/32 dev {device}", f"route add {NET4} dev {device}", f"route replace {POD_NET4} dev pod0"]
+        return [
+            f"addr add {self.here}/128 dev {device} nodad",
+            *([] if self.prefix else [f"addr add fe80::{self.local}/64 dev {device} nodad"]),
+            f"route add ::/0 dev {device}",
+            *(f"route add {prefix} via ::{host} dev {device} onlink" for prefix, host in NEXT_HOPS if self.next_hops),
+        ]
+
+    @property
+    def carries_ipv4(self) -> bool:
+        return self.mode != "ip6ip"
 
     @property
     def network(self) -> IPv4Network:
@@ -94,10 +114,19 @@ class Tunnel:
 
     def from_peer(self, label: int) -> bytes:
         """A packet nothing can be said against, as it arrives from the underlay."""
+        if self.carries_ipv4:
+            inner = ipv4(THERE4, POD4, label.to_bytes(4, "big"), ident=1, protocol=NOBODYS)
+            return ipv4(self.peer, self.local, inner, ident=1, protocol=IPIP)
         return ipv4(self.peer, self.local, ipv6(self.there, self.pod, label=label), ident=1)
 
     def to_peer(self, label: int) -> bytes:
+        if self.carries_ipv4:
+            return ipv4(POD4, THERE4, label.to_bytes(4, "big"), ident=1, protocol=NOBODYS)
         return ipv6(self.pod, self.there, label=label)
+
+    def from_here(self, label: int) -> bytes:
+        """What becomes of `to_peer` on the underlay."""
+        return ipv4(self.local, self.peer, self.to_peer(label), ident=1, protocol=IPIP if self.carries_ipv4 else IPV6)
 
     def hosts(self, random, count: int) -> list[str]:
         """Other hosts of the domain: the peer alone where chance finds no further ones."""
@@ -116,6 +145,13 @@ OTHER_LOCAL = "203.0.113.77"
 
 #: A network outside every domain that is behind the pod's wire, and one that is nowhere.
 OUTSIDE_POD, OUTSIDE = IPv6Network("2620:41:41::/48"), IPv6Network("2620:77:77::/48")
+
+#: With IPv4 inside: the tunnel device's address, the pod's, and one behind the peer, of these networks.
+HERE4, POD4, THERE4 = "172.16.0.1", "172.16.1.5", "172.16.2.7"
+POD_NET4, NET4 = "172.16.1.0/24", "172.16.2.0/24"
+
+#: Prefixes outside the domain of SIX_RD, and one inside.
+NEXT_HOPS = [("2620:88::/32", "10.77.1.1"), ("2620:88:1::/48", "192.0.2.9"), ("fd12:3456:7809:807::/64", "10.77.1.1")]
 
 SIX_TO_FOUR = Tunnel("192.88.17.1", "198.18.5.6", "2002::/16")
 SIX_RD = Tunnel("10.0.0.1", "10.9.8.7", "fd12:3456:7800::/40", "10.0.0.0/8")
@@ -138,6 +174,16 @@ DOMAINS = [
     Tunnel("10.0.0.129", "10.1.2.3", "2001:db8:8000::/33", "10.0.0.0/7"),
     Tunnel("44.1.2.3", "44.3.2.1", "2001:db8:4000::/46", "44.0.0.0/14"),
 ]
+
+#: A path that is narrower than the tunnel device.
+IPV4_INSIDE = [replace(REMOTE, mode=mode, mtu=2000, **options) for mode in ("ipip", "any")
+               for options in (dict(), dict(ttl=None, tos=None), dict(ttl=None, pmtudisc=False))]
+IPV4_INSIDE += [replace(REMOTE, mode="any", mtu=2000, source_check="strict")]
+
+#: In which ICMPv4 errors come.
+OF_ERRORS = [replace(mode, source_check=level) for mode in (SIX_RD, SIX_TO_FOUR, REMOTE) for level in ("sit", "strict")]
+OF_SOFT_ERRORS = [REMOTE, replace(REMOTE, ttl=None)]
+OF_PATH_MTU = [SIX_RD, SIX_TO_FOUR, REMOTE]
 
 
 def random_domain(random) -> Tunnel:
@@ -166,6 +212,8 @@ def all_tunnels(random) -> list[Tunnel]:
     tunnels += [replace(mode, mtu=2000, underlay_mtu=underlay_mtu, everything=False, **header)
                 for mode in (SIX_RD, REMOTE) for underlay_mtu in (1500, 1400, 1300, 1299, 600)
                 for header in (dict(), dict(ttl=None, pmtudisc=False))]
+    tunnels += IPV4_INSIDE
+    tunnels += [replace(SIX_RD, next_hops=True, everything=False)]
     tunnels += DOMAINS
     tunnels += [random_domain(random) for _ in range(5)]
     return tunnels
