@@ -5,12 +5,6 @@
 
 import pytest
 
-from lab import run
-
-pytestmark = pytest.mark.skipif(
-    run(["sh", "-c", "modprobe sit"], check=False).returncode != 0, reason="this kernel has no sit"
-)
-
 BEHIND_B = "2001:db8:77::1"
 
 

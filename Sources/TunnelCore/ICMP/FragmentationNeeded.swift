@@ -9,13 +9,18 @@ public struct FragmentationNeeded: Hashable, Sendable {
     /// The most that `emit` writes: no error should be longer than 576 bytes (RFC 1812 section 4.3.2.3).
     static var longest: Int { VirtioNetHeader.length + 576 }
 
+    /// Whether the packet's source is to be told; false where RFC 1122 section 3.2.2 wants no answer.
+    public func isDue(about packet: InvokingPacket, in memory: RawSpan) -> Bool {
+        Self.ends(of: memory.extracting(packet.head.range)) != nil
+    }
+
     /// Writes the error as the TUN takes it, virtio-net header first.
     ///
     /// It seems to come from the packet's destination: a packet from one of the host's own addresses the kernel takes for a martian.
     /// - Parameters:
     ///   - packet: what it is about, in `memory`.
     ///   - offset: where to write, to `ICMPv6Error.longest` bytes that hold nothing of the packet.
-    /// - Returns: what was written; nil where RFC 1122 section 3.2.2 wants no answer.
+    /// - Returns: what was written; nil where none is due.
     @_lifetime(memory: copy memory)
     public func emit(about packet: InvokingPacket, in memory: inout MutableRawSpan, at offset: Int) -> Slice? {
         precondition(offset >= 0 && offset + Self.longest <= memory.byteCount)

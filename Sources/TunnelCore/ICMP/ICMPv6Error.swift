@@ -16,13 +16,18 @@ public struct ICMPv6Error: Hashable, Sendable, BitwiseCopyable {
     /// The most that `emit` writes: section 2.4 (c) wants no error longer than the least MTU.
     public static var longest: Int { VirtioNetHeader.length + IPv6Header.leastMTU }
 
+    /// Whether the packet's source is to be told; false where section 2.4 (e) wants no answer.
+    public func isDue(about packet: InvokingPacket, in memory: RawSpan) -> Bool {
+        recipient(memory.extracting(packet.head.range)) != nil
+    }
+
     /// Writes the error as the TUN takes it, virtio-net header first.
     /// - Parameters:
     ///   - packet: what it is about, in `memory`.
     ///   - source: this end of the tunnel. From a link-local one no router would forward the error: to a source beyond the link it
     ///     then seems to come from where the packet was going.
     ///   - offset: where to write, to `longest` bytes that hold nothing of the packet.
-    /// - Returns: what was written; nil where section 2.4 (e) wants no answer.
+    /// - Returns: what was written; nil where none is due.
     @_lifetime(memory: copy memory)
     public func emit(
         about packet: InvokingPacket, from source: IPv6Address, in memory: inout MutableRawSpan, at offset: Int

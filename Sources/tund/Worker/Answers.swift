@@ -33,14 +33,15 @@ struct Answers: ~Copyable {
         _ error: ICMPv6Error, about packet: InvokingPacket, peer: IPv4Address, in memory: inout PacketMemory,
         counters: inout Counters
     ) -> Slice? {
-        var bytes = memory.mutableBytes
-        guard let made = error.emit(about: packet, from: source, in: &bytes, at: room) else { return nil }
+        guard error.isDue(about: packet, in: memory.bytes) else { return nil }
         let isTooBig = error.type == ICMPv6Type.packetTooBig
         let now = Clock.nanoseconds
         guard isTooBig ? packetTooBig.allows(peer, at: now) : others.allows(peer, at: now) else {
             counters.heldBackErrors &+= 1
             return nil
         }
+        var bytes = memory.mutableBytes
+        guard let made = error.emit(about: packet, from: source, in: &bytes, at: room) else { return nil }
         switch error.type {
         case ICMPv6Type.packetTooBig: counters.packetTooBigs &+= 1
         case ICMPv6Type.timeExceeded: counters.timeExceededs &+= 1
@@ -54,12 +55,13 @@ struct Answers: ~Copyable {
         _ error: FragmentationNeeded, about packet: InvokingPacket, peer: IPv4Address, in memory: inout PacketMemory,
         counters: inout Counters
     ) -> Slice? {
-        var bytes = memory.mutableBytes
-        guard let made = error.emit(about: packet, in: &bytes, at: room) else { return nil }
+        guard error.isDue(about: packet, in: memory.bytes) else { return nil }
         guard packetTooBig.allows(peer, at: Clock.nanoseconds) else {
             counters.heldBackErrors &+= 1
             return nil
         }
+        var bytes = memory.mutableBytes
+        guard let made = error.emit(about: packet, in: &bytes, at: room) else { return nil }
         counters.packetTooBigs &+= 1
         return made
     }
