@@ -2,13 +2,17 @@
 // Linux interfaces that Glibc's module leaves out. Never include <linux/if.h> or <linux/in6.h> here: they define Glibc's
 // structures again.
 #include <features.h> // before any kernel header, or its types clash with Glibc's module
+#include <stddef.h>
 #include <time.h>
+#include <unistd.h>
 #include <sys/capability.h>
 #include <sys/ioctl.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/signalfd.h>
+#include <sys/syscall.h>
 #include <sys/eventfd.h>
+#include <linux/bpf.h>
 #include <linux/errqueue.h>
 #include <linux/filter.h>
 #include <linux/if_tun.h>
@@ -25,6 +29,24 @@ static const unsigned long tund_TUNGETIFF = TUNGETIFF;
 static const unsigned long tund_TUNSETOWNER = TUNSETOWNER;
 static const unsigned long tund_TUNSETOFFLOAD = TUNSETOFFLOAD;
 static const unsigned long tund_TUNSETVNETHDRSZ = TUNSETVNETHDRSZ;
+
+// bpf(2) has no wrapper in Glibc, and its argument is a union of unnamed structures.
+static inline int tund_bpf_queue(unsigned value_size, unsigned entries) {
+    union bpf_attr attributes = {
+        .map_type = BPF_MAP_TYPE_QUEUE, .value_size = value_size, .max_entries = entries, .map_name = "tund_merged"};
+    return (int)syscall(__NR_bpf, BPF_MAP_CREATE, &attributes, sizeof(attributes));
+}
+static inline int tund_bpf_socket_filter(const void *instructions, unsigned count) {
+    union bpf_attr attributes = {
+        .prog_type = BPF_PROG_TYPE_SOCKET_FILTER, .insns = (unsigned long)instructions, .insn_cnt = count,
+        .license = (unsigned long)"", .prog_name = "tund_merged"};
+    return (int)syscall(__NR_bpf, BPF_PROG_LOAD, &attributes, sizeof(attributes));
+}
+static inline int tund_bpf_pop(int map, void *value) {
+    union bpf_attr attributes = {.map_fd = (unsigned)map, .value = (unsigned long)value};
+    return (int)syscall(__NR_bpf, BPF_MAP_LOOKUP_AND_DELETE_ELEM, &attributes, sizeof(attributes));
+}
+static const int tund_skb_gso_size = offsetof(struct __sk_buff, gso_size);
 
 // Linux 6.2
 #ifndef TUN_F_USO4

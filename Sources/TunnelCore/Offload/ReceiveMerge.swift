@@ -247,8 +247,9 @@ public struct ReceiveMerge: ~Copyable {
             if aggregate.count == 1 {
                 let packet = packets[Int(aggregate.first)]
                 packet.virtio.emit(into: &memory, at: Int(packet.slice.offset) - VirtioNetHeader.length)
+                let wire = packet.virtio.packets(in: Int(packet.slice.length))
                 frames.append(
-                    packet.slice.withVirtioHeader, outer: .none, innerLength: Int(packet.slice.length))
+                    packet.slice.withVirtioHeader, outer: .none, innerLength: wire.length, packetCount: wire.count)
             } else {
                 emit(aggregate, in: &memory, into: &frames)
                 counters.mergedPackets &+= 1

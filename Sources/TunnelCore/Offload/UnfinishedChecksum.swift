@@ -13,9 +13,9 @@ extension VirtioNetHeader {
     /// A finished checksum looks unfinished once in 65535 times; finishing it again then gives the same value.
     /// - Parameters:
     ///   - bytes: the packet, exactly as long as its IPv6 header says.
-    ///   - mtu: the TUN's; a longer unfinished packet is a merged one.
-    /// - Returns: nil for a merged packet whose segment size cannot be known: unfinished UDP longer than the MTU; and for TCP
-    ///   behind more headers than the least MTU has room for.
+    ///   - mtu: the TUN's; a longer unfinished TCP packet is a merged one. An unfinished datagram may be one of any length:
+    ///     `isUnfinishedDatagram`.
+    /// - Returns: nil for merged TCP behind more headers than the least MTU has room for.
     @inlinable
     public init?(delivering bytes: RawSpan, mtu: Int) {
         self.init()
@@ -73,9 +73,9 @@ extension VirtioNetHeader {
         needsChecksum = true
         checksumStart = UInt16(truncatingIfNeeded: upper.offset)
         checksumOffset = UInt16(isTCP ? TCPHeader.checksumOffset : UDPHeader.checksumOffset)
-        if bytes.byteCount <= mtu { return true }
+        if !isTCP || bytes.byteCount <= mtu { return true }
         let size = Self.leastMTU - upper.offset - headerLength
-        if !isTCP || size <= 0 { return false }
+        if size <= 0 { return false }
         segmentation = merged
         hasECN = answersMark
         self.headerLength = UInt16(truncatingIfNeeded: upper.offset + headerLength)

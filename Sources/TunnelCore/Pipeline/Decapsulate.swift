@@ -40,11 +40,12 @@ extension TunnelPolicy {
     /// - Parameters:
     ///   - batch: where in `memory` they are.
     ///   - merge: empty, and empty again afterwards.
+    ///   - witness: tells merged datagrams from single ones; without one an unfinished datagram counts as single up to the MTU.
     ///   - frames: takes the packets to deliver and those to forget; it must have room for the whole batch.
     @_lifetime(memory: copy memory)
     public func decapsulate(
         _ batch: borrowing FixedList<Slice>, in memory: inout MutableRawSpan, merge: inout ReceiveMerge,
-        into frames: inout FrameBatch, counters: inout Counters
+        witness: (any DatagramWitness)? = nil, into frames: inout FrameBatch, counters: inout Counters
     ) {
         for index in 0..<batch.count {
             let slice = batch[index]
@@ -52,15 +53,14 @@ extension TunnelPolicy {
             switch decapsulate(memory.bytes.extracting(slice.range)) {
             case .deliver(let delivery):
                 let inner = Slice(offset: Int(slice.offset) + delivery.innerOffset, length: delivery.innerLength)
-                if delivery.isIPv4 {
-                    if deliverIPv4(inner, delivery, in: &memory, merge: &merge) { continue }
-                } else if let virtio = VirtioNetHeader(delivering: memory.bytes.extracting(inner.range), mtu: mtu) {
-                    IPv6Header.rewrite(trafficClass: delivery.trafficClass, in: &memory, at: Int(inner.offset))
-                    mssClamp.apply(to: inner, in: &memory, isUnfinished: virtio.needsChecksum)
-                    merge.add(inner, virtio, in: memory.bytes)
+                if var virtio = unfinishedWork(inner, delivery, in: memory.bytes),
+                    !virtio.isUnfinishedDatagram
+                        || settle(&virtio, length: inner.length, as: memory.bytes.extracting(slice.range), witness)
+                {
+                    deliver(inner, delivery, virtio, in: &memory, merge: &merge)
                     continue
                 }
-                reason = .downlinkUnfinishedOversized
+                reason = .downlinkUnfinishedMerged
             case .drop(let refusal):
                 reason = refusal
             }
@@ -68,5 +68,43 @@ extension TunnelPolicy {
             frames.dropped.append(slice)
         }
         merge.emit(in: &memory, into: &frames, counters: &counters)
+    }
+
+    @inline(__always)
+    func unfinishedWork(_ inner: Slice, _ delivery: Delivery, in memory: RawSpan) -> VirtioNetHeader? {
+        let packet = memory.extracting(inner.range)
+        return delivery.isIPv4
+            ? VirtioNetHeader(deliveringIPv4: packet, mtu: mtu) : VirtioNetHeader(delivering: packet, mtu: mtu)
+    }
+
+    /// Settles how many datagrams an unfinished one stands for.
+    /// - Parameters:
+    ///   - length: of the inner packet.
+    ///   - packet: with the outer header.
+    /// - Returns: false if that is not known.
+    func settle(
+        _ virtio: inout VirtioNetHeader, length: UInt32, as packet: RawSpan, _ witness: (any DatagramWitness)?
+    ) -> Bool {
+        guard let witness else { return Int(length) <= mtu }
+        switch witness.datagrams(in: packet) {
+        case .one: return true
+        case .several(let size): return virtio.cut(intoDatagramsOf: size, length: Int(length))
+        case .unknown: return false
+        }
+    }
+
+    @inline(__always)
+    @_lifetime(memory: copy memory)
+    func deliver(
+        _ inner: Slice, _ delivery: Delivery, _ virtio: VirtioNetHeader, in memory: inout MutableRawSpan,
+        merge: inout ReceiveMerge
+    ) {
+        if delivery.isIPv4 {
+            IPv4Header.rewrite(typeOfService: delivery.trafficClass, in: &memory, at: Int(inner.offset))
+        } else {
+            IPv6Header.rewrite(trafficClass: delivery.trafficClass, in: &memory, at: Int(inner.offset))
+        }
+        mssClamp.apply(to: inner, in: &memory, isUnfinished: virtio.needsChecksum)
+        if delivery.isIPv4 { merge.addIPv4(inner, virtio) } else { merge.add(inner, virtio, in: memory.bytes) }
     }
 }

@@ -48,19 +48,6 @@ extension TunnelPolicy {
             Delivery(
                 innerOffset: outer.headerLength, innerLength: packet.bytes.byteCount, trafficClass: typeOfService, isIPv4: true))
     }
-
-    /// Prepares an IPv4 packet for the TUN.
-    /// - Returns: false if it was merged on its way and cannot be cut again.
-    @_lifetime(memory: copy memory)
-    func deliverIPv4(
-        _ inner: Slice, _ delivery: Delivery, in memory: inout MutableRawSpan, merge: inout ReceiveMerge
-    ) -> Bool {
-        guard let virtio = VirtioNetHeader(deliveringIPv4: memory.bytes.extracting(inner.range), mtu: mtu) else { return false }
-        IPv4Header.rewrite(typeOfService: delivery.trafficClass, in: &memory, at: Int(inner.offset))
-        mssClamp.apply(to: inner, in: &memory, isUnfinished: virtio.needsChecksum)
-        merge.addIPv4(inner, virtio)
-        return true
-    }
 }
 
 extension IPv4View {

@@ -112,9 +112,9 @@ public struct FrameBatch: ~Copyable {
 
     /// Adds a frame of one slice.
     @inlinable
-    mutating func append(_ slice: Slice, outer: OuterHeader, innerLength: Int) {
+    mutating func append(_ slice: Slice, outer: OuterHeader, innerLength: Int, packetCount: Int = 1) {
         frames.append(
-            Frame(outer: outer, firstSlice: slices.count, sliceCount: 1, packetCount: 1, innerLength: innerLength))
+            Frame(outer: outer, firstSlice: slices.count, sliceCount: 1, packetCount: packetCount, innerLength: innerLength))
         slices.append(slice)
     }
 

@@ -22,6 +22,7 @@ struct Daemon {
             ProcessSetup.raiseLimits()
         }
         let rings = try reserveRings()
+        let notes = takeNotes()
         let underlay = try Failure.wrap { () throws(ControlError) in
             try Privileges.reduce(to: needed)
             return try UnderlayNamespace(configuration.underlayNamespace)
@@ -36,7 +37,7 @@ struct Daemon {
         let claims = try Failure.wrap { () throws(ControlError) in
             try underlay.inside { () throws(ControlError) in try TunnelClaim.Held(preparation.claims) }
         }
-        let opened = try open(preparation, underlay, rings)
+        let opened = try open(preparation, underlay, rings, notes)
         let follower = try Failure.wrap { () throws(ControlError) in
             let netlink = try Netlink()
             let tun = try TunLink.bringUp(opened.name, preparation.link, over: netlink)
@@ -144,8 +145,19 @@ struct Daemon {
         }
     }
 
+    /// While CAP_BPF is still there; nil where it never was.
+    private func takeNotes() -> MergeNotes? {
+        do throws(SystemError) {
+            return try MergeNotes()
+        } catch {
+            let remedy = error.code == EPERM ? " (CAP_BPF is missing)" : ""
+            log.info("UDP that the kernel merges on arrival (UDP_GRO) will not be told from single datagrams: \(error)\(remedy)")
+            return nil
+        }
+    }
+
     private func open(
-        _ preparation: Preparation, _ underlay: UnderlayNamespace, _ rings: [ReservedRing]
+        _ preparation: Preparation, _ underlay: UnderlayNamespace, _ rings: [ReservedRing], _ notes: MergeNotes?
     ) throws(Failure) -> Opened {
         let policy = preparation.policy
         let binding = UnderlayBinding(local: policy.local.rawValue, device: configuration.device, mark: configuration.mark)
@@ -159,9 +171,6 @@ struct Daemon {
             }
             log.debug("reading the TUN by \(reading.rawValue)")
             let carried = policy.mode.innerProtocols
-            let guardians = try underlay.inside { () throws(SystemError) in
-                try carried.map { inner throws(SystemError) in try Guardian(binding, inner) }
-            }
             let softErrors: SoftErrors? = if case .remote = policy.peers { SoftErrors() } else { nil }
             let finished = try WakeUp()
             let name = configuration.name
@@ -193,8 +202,16 @@ struct Daemon {
                     WorkerThread(
                         index: index, of: configuration.workers, engine: engine, policy: policy,
                         merges: configuration.offloads.receiveMerge, errors: errors, softErrors: softErrors,
-                        wakeUp: wakeUp, finished: finished,
+                        witness: notes.map(Witness.init), wakeUp: wakeUp, finished: finished,
                         processor: configuration.workers == 1 ? nil : processors[index % processors.count]))
+            }
+            // After the receivers, or its notes would come too late.
+            let guardians = try underlay.inside { () throws(SystemError) in
+                try carried.map { inner throws(SystemError) in
+                    let guardian = try Guardian(binding, inner)
+                    try notes?.attach(to: guardian.rawDescriptor, inner)
+                    return guardian
+                }
             }
             let icmp = try ICMPListener(guardians, tun: tunWriter.take()!, policy: policy, softErrors: softErrors)
             return Opened(

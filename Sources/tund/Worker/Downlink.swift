@@ -9,7 +9,8 @@ extension Worker where Engine: ~Copyable {
         traffic.retryIsTCP.removeAll()
         var memory = engine.memory.mutableBytes
         policy.decapsulate(
-            traffic.downlink, in: &memory, merge: &merge, into: &traffic.deliveries, counters: &traffic.counters)
+            traffic.downlink, in: &memory, merge: &merge, witness: witness, into: &traffic.deliveries, counters: &traffic.counters
+        )
         traffic.downlink.removeAll()
         for index in 0..<traffic.deliveries.dropped.count {
             engine.release(offset: Int(traffic.deliveries.dropped[index].offset))
@@ -24,6 +25,7 @@ extension Worker where Engine: ~Copyable {
         traffic.firstRetry = min(traffic.firstRetry, first)
         for index in 0..<traffic.refusals.count {
             let frame = traffic.deliveries.frames[Int(traffic.refusals[index])]
+            if cutHere(frame) { continue }
             var memory = engine.memory.mutableBytes
             let isTCP = ReceiveMerge.unmerge(frame, in: &memory, into: &traffic.deliveries)
             for _ in 0..<frame.packetCount { traffic.retryIsTCP.append(isTCP) }
@@ -32,6 +34,23 @@ extension Worker where Engine: ~Copyable {
         // Only now, when the new frames hold the slots.
         for index in 0..<traffic.refusals.count { engine.forget(frame: Int(traffic.refusals[index])) }
         traffic.refusals.removeAll()
+    }
+
+    /// Takes apart what was merged before it came here.
+    /// - Returns: false for a frame that was merged here.
+    private mutating func cutHere(_ frame: Frame) -> Bool {
+        guard frame.sliceCount == 1 else { return false }
+        guard var cutter = DatagramCutter(traffic.deliveries.slices[Int(frame.firstSlice)], in: engine.memory.bytes) else {
+            return true
+        }
+        while true {
+            var memory = engine.memory.mutableBytes
+            guard let packet = cutter.next(in: &memory) else { return true }
+            // At once: the next one's headers go where the end of this one is.
+            engine.reply(offset: Int(packet.offset), length: Int(packet.length))
+            traffic.counters.downlinkPackets &+= 1
+            traffic.counters.downlinkBytes &+= UInt64(Int(packet.length) - VirtioNetHeader.length)
+        }
     }
 
     private mutating func deliver(from first: Int) {

@@ -19,11 +19,13 @@ struct Worker<Engine: PacketEngine & ~Copyable>: ~Copyable {
     let page: CounterPage
     /// Only point to point.
     let softErrors: SoftErrors?
+    /// Where the kernel lets the guardians take notes.
+    let witness: (any DatagramWitness)?
 
     /// - Parameter workers: how many there are in all.
     init(
         engine: consuming Engine, policy: TunnelPolicy, merges: Bool, mailbox: Mailbox, page: CounterPage,
-        softErrors: SoftErrors? = nil, workers: Int = 1
+        softErrors: SoftErrors? = nil, witness: (any DatagramWitness)? = nil, workers: Int = 1
     ) {
         let slots = engine.memory.slotCount
         let scratch = engine.memory.scratch
@@ -37,6 +39,7 @@ struct Worker<Engine: PacketEngine & ~Copyable>: ~Copyable {
         self.mailbox = mailbox
         self.page = page
         self.softErrors = softErrors
+        self.witness = witness
     }
 
     /// Until the mailbox says so, or the engine cannot go on.

@@ -165,12 +165,12 @@ import TunnelCore
             packet: tcp(next: 60, extensions: Packets.extensionHeader(next: 6), payload: zeros(3000)),
             header: segment(at: 48, headers: 68)),
         Row(name: "TCP, 64 KiB", packet: tcp(payload: zeros(65495)), header: segment(at: 40, headers: 60)),
-        // Nobody knows how long its datagrams were.
-        Row(name: "UDP", packet: udp(payload: zeros(3000)), header: nil),
-        Row(name: "UDP one byte longer than the MTU", packet: udp(payload: zeros(1433)), header: nil),
+        // How many datagrams it is, is not seen here.
+        Row(name: "UDP", packet: udp(payload: zeros(3000)), header: finish(at: 40, 6)),
+        Row(name: "UDP one byte longer than the MTU", packet: udp(payload: zeros(1433)), header: finish(at: 40, 6)),
         Row(
             name: "UDP behind hop-by-hop",
-            packet: udp(next: 0, extensions: Packets.extensionHeader(next: 17), payload: zeros(1500)), header: nil),
+            packet: udp(next: 0, extensions: Packets.extensionHeader(next: 17), payload: zeros(1500)), header: finish(at: 48, 6)),
     ]
 
     // Fields that hold what would be the pseudo header's sum, where it means nothing.
