@@ -116,7 +116,7 @@ CONTENDERS: dict[str, Contender] = {
         Contender("socat", "socat", _socat),
         _tund("tund", "tund"),
         _tund("tund-1-worker", "tund --workers 1", "--workers 1"),
-        _tund("tund-2-workers", "tund --workers 2", "--workers 2"),
+        _tund("tund-pin", "tund --pin", "--pin"),
         _tund("tund-no-tso", "tund --no-tso", "--no-tso"),
         _tund("tund-no-uso", "tund --no-uso", "--no-uso"),
         _tund("tund-no-gro", "tund --no-gro", "--no-gro"),

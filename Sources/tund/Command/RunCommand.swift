@@ -162,9 +162,12 @@ struct RunCommand: ParsableCommand {
     var address = AddressChoice.automatic
 
     @Option(
-        help: ArgumentHelp("Threads that carry packets, or 'auto': one for two CPUs, up to 4. (default: auto)", valueName: "N"),
+        help: ArgumentHelp("Threads that carry packets, or 'auto': one per CPU, up to 4. (default: auto)", valueName: "N"),
         transform: Parse.workers)
     var workers = WorkerChoice.automatic
+
+    @Flag(help: "Keep each of those threads on a CPU of its own.")
+    var pin = false
 
     @Flag(inversion: .prefixedNo, help: "Take TCP from the TUN in super-packets and split them here.")
     var tso = true
@@ -262,7 +265,7 @@ struct RunCommand: ParsableCommand {
             hasDefaultRoute: defaultRoute, ttl: ttl, tos: tos, ecn: ecn,
             discoversPathMTU: pmtudisc, mtu: mtu, mssClamp: mssClamp, device: dev, mark: fwmark,
             underlayNamespace: underlayNetns, address: address,
-            workers: workers.count, offloads: offloads,
+            workers: workers.count, pinsWorkers: pin, offloads: offloads,
             busyPoll: busyPoll)
     }
 

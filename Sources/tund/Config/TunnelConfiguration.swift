@@ -21,11 +21,10 @@ enum WorkerChoice: Equatable, Sendable {
     case automatic
     case fixed(Int)
 
-    /// One for two CPUs, 1 to 4: the programs that use the tunnel, and the kernel's own share of its work, need the rest. With a
-    /// worker per CPU less gets through (docs/performance.md).
+    /// One per CPU, up to 4.
     var count: Int {
         switch self {
-        case .automatic: max(1, min(Processors.count / 2, 4))
+        case .automatic: min(Processors.count, 4)
         case .fixed(let count): count
         }
     }
@@ -83,6 +82,8 @@ struct TunnelConfiguration: Equatable, Sendable {
     var underlayNamespace: NamespaceChoice?
     var address: AddressChoice = .automatic
     var workers: Int
+    /// Whether each stays on a CPU of its own.
+    var pinsWorkers = false
     var offloads = Offloads()
     /// Microseconds that a worker looks for packets before it sleeps.
     var busyPoll = 0

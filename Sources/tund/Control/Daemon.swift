@@ -203,7 +203,7 @@ struct Daemon {
                         index: index, of: configuration.workers, engine: engine, policy: policy,
                         merges: configuration.offloads.receiveMerge, errors: errors, softErrors: softErrors,
                         witness: notes.map(Witness.init), wakeUp: wakeUp, finished: finished,
-                        processor: configuration.workers == 1 ? nil : processors[index % processors.count]))
+                        processor: configuration.pinsWorkers ? processors[index % processors.count] : nil))
             }
             // After the receivers, or its notes would come too late.
             let guardians = try underlay.inside { () throws(SystemError) in
