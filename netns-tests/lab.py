@@ -312,6 +312,17 @@ class Tund(Process):
             assert time.monotonic() < end, f"{counters}\n{self.transcript()}"
         return counters
 
+    def quiet_counters(self) -> Counter:
+        """The counters as soon as nothing is counted any more: what earlier connections had to say is said."""
+        end = time.monotonic() + PATIENCE
+        counters = self.counters()
+        while True:
+            time.sleep(0.3)
+            before, counters = counters, self.counters()
+            if counters == before:
+                return counters
+            assert time.monotonic() < end, f"{before}\n{counters}\n{self.transcript()}"
+
     def sit_counters(self) -> dict[str, int]:
         """By the names of a sit interface's."""
         self.counters()
