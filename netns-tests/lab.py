@@ -397,6 +397,15 @@ class Lab:
         a.ip(f"link set {a_interface} up")
         b.ip(f"link set {b_interface} up")
 
+    def outside(self, router: Namespace, router_address: str, address: str) -> Namespace:
+        """A host without a tunnel that knows only `router`, which forwards, over a link of their own: `lan` there."""
+        outside = self.namespace("outside")
+        self.veth(router, "lan", outside, "eth0")
+        router.sysctl(ipv6__conf__all__forwarding=1)
+        router.ip(f"addr add {router_address}/64 dev lan nodad")
+        outside.ip(f"addr add {address}/64 dev eth0 nodad", f"route add default via {router_address}")
+        return outside
+
     def underlay(self, addresses: dict[str, str], *, mtu: int = 1500) -> list[Namespace]:
         """Hosts {name: IPv4 address/length}, each with an eth0, all on one switch."""
         switch = self.namespace("switch")

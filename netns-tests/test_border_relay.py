@@ -24,11 +24,7 @@ OUTSIDE = "2001:db8:1::2"
 def site(shared_lab):
     """(a, b, relay, outside, the relay's tund)"""
     a, b, relay = shared_lab.underlay({"a": "10.0.0.1/8", "b": "10.0.0.2/8", "relay": "10.0.0.254/8"})
-    outside = shared_lab.namespace("outside")
-    shared_lab.veth(relay, "lan", outside, "eth0")
-    relay.sysctl(ipv6__conf__all__forwarding=1)
-    relay.ip("addr add 2001:db8:1::1/64 dev lan nodad")
-    outside.ip(f"addr add {OUTSIDE}/64 dev eth0 nodad", "route add default via 2001:db8:1::1")
+    outside = shared_lab.outside(relay, "2001:db8:1::1", OUTSIDE)
     for host in (a, b):
         shared_lab.tund(host, f"{DOMAIN} --relay 10.0.0.254 --default-route")
     tund = shared_lab.tund(relay, f"{DOMAIN} --border-relay")

@@ -33,11 +33,7 @@ def link_local(host: str) -> str:
 def site(shared_lab):
     """(a, b, router, outside)"""
     a, b, router = shared_lab.underlay({"a": "10.0.0.1/8", "b": "10.0.0.2/8", "router": "10.0.0.254/8"})
-    outside = shared_lab.namespace("outside")
-    shared_lab.veth(router, "lan", outside, "eth0")
-    router.sysctl(ipv6__conf__all__forwarding=1)
-    router.ip("addr add 2001:db8:1::1/64 dev lan nodad")
-    outside.ip(f"addr add {OUTSIDE}/64 dev eth0 nodad", "route add default via 2001:db8:1::1")
+    outside = shared_lab.outside(router, "2001:db8:1::1", OUTSIDE)
     for host in (a, b):
         shared_lab.tund(host, f"--isatap --isatap-prefix {LINK} --prl 10.0.0.254 --default-route")
     shared_lab.tund(router, f"--isatap --isatap-prefix {LINK} --border-relay")

@@ -65,6 +65,9 @@ public protocol PacketEngine: ~Copyable {
     mutating func addDeliverySlice(offset: Int, length: Int)
     /// Queues that frame, virtio-net header first.
     mutating func deliver()
+    /// Hands that frame to the TUN at once; its slots are free afterwards. Only while no batch is under way.
+    /// - Returns: whether the TUN took it.
+    mutating func deliverAtOnce() -> Bool
     /// Hands one packet to the TUN at once, past the batch: for what is rare.
     mutating func reply(offset: Int, length: Int)
     /// Ends a frame that the sink kept when it was refused.

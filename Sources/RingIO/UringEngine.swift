@@ -416,6 +416,15 @@ public struct UringEngine<Link: Underlay & ~Copyable>: PacketEngine, ~Copyable, 
         unsafe writes.addSlice(memory.base + offset, length: length)
     }
 
+    public mutating func deliverAtOnce() -> Bool {
+        let frame = writes.endFrame()
+        let vectors = unsafe writes.vectors(of: frame)
+        let isTaken = unsafe writev(tun.descriptor.rawValue, vectors.baseAddress, Int32(vectors.count)) >= 0
+        if !isTaken { errors.count(.tunWrite, code: errno) }
+        forget(frame: frame)
+        return isTaken
+    }
+
     public mutating func forget(frame: Int) {
         unsafe releaseSlots(of: writes.vectors(of: frame))
         writes.complete()

@@ -49,6 +49,9 @@ public struct Frame: Hashable, Sendable, BitwiseCopyable {
     /// Bytes of those packets, without outer headers.
     public var innerLength: UInt32
 
+    /// Datagrams that the receiving kernel merged, in one piece.
+    @inlinable public var isMergedDatagram: Bool { sliceCount == 1 && packetCount > 1 }
+
     @inlinable
     public init(outer: OuterHeader, firstSlice: Int, sliceCount: Int, packetCount: Int, innerLength: Int) {
         self.outer = outer

@@ -176,12 +176,13 @@ struct Daemon {
             let name = configuration.name
             var threads: [WorkerThread<Engine>] = []
             var tunWriter: TunWriter?
+            var cutsUDP = true
             var receivers: [Int32] = []
             var senders: [Int32] = []
             for index in 0..<configuration.workers {
                 let queue = try TunDevice.open(name, isFirst: index == 0, nonBlocking: reading == .burst)
                 if index == 0 {
-                    try negotiate(queue)
+                    cutsUDP = try negotiate(queue)
                     tunWriter = try queue.writer()
                 }
                 let sockets = try underlay.inside { () throws(SystemError) in
@@ -202,7 +203,7 @@ struct Daemon {
                     WorkerThread(
                         index: index, of: configuration.workers, engine: engine, policy: policy,
                         merges: configuration.offloads.receiveMerge, errors: errors, softErrors: softErrors,
-                        witness: notes.map(Witness.init), wakeUp: wakeUp, finished: finished,
+                        witness: notes.map(Witness.init), cutsUDP: cutsUDP, wakeUp: wakeUp, finished: finished,
                         processor: configuration.pinsWorkers ? processors[index % processors.count] : nil))
             }
             // After the receivers, or its notes would come too late.
@@ -221,11 +222,13 @@ struct Daemon {
         }
     }
 
-    private func negotiate(_ queue: borrowing TunDevice) throws(SystemError) {
+    /// - Returns: false if the kernel is known not to segment UDP.
+    private func negotiate(_ queue: borrowing TunDevice) throws(SystemError) -> Bool {
         let offloads = configuration.offloads
         let agreed = try queue.negotiate(tcpSegmentation: offloads.tcpSegmentation, udpSegmentation: offloads.udpSegmentation)
         if agreed.udp != offloads.udpSegmentation { log.info("this kernel has no UDP segmentation for a TUN (Linux 6.2)") }
         if agreed.tcp != offloads.tcpSegmentation { log.warning("this kernel has no TCP segmentation for a TUN") }
+        return agreed.udp == offloads.udpSegmentation
     }
 
     /// The remedies for what a host may refuse.

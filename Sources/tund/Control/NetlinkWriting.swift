@@ -46,19 +46,10 @@ extension Netlink {
         _ address: IPv6Address, prefixLength: Int, to link: LinkInfo, remedy: (Int32) -> String?
     ) throws(ControlError) {
         let attempt = "add the address \(address)/\(prefixLength) to \(link.name)"
-        guard let entry = unsafe rtnl_addr_alloc() else { throw ControlError(attempt, code: ENOMEM) }
+        let entry = try unsafe makeAddress(address, prefixLength, of: link, attempt)
         defer { unsafe rtnl_addr_put(entry) }
-        let local = unsafe nlAddress(address, prefixLength: prefixLength)
-        defer { unsafe nl_addr_put(local) }
-        unsafe rtnl_addr_set_ifindex(entry, link.index)
-        unsafe rtnl_addr_set_family(entry, AF_INET6)
-        try exchange(attempt, remedy: remedy) {
-            // Takes the prefix length along.
-            let result = unsafe rtnl_addr_set_local(entry, local)
-            if result < 0 { return result }
-            unsafe rtnl_addr_set_flags(entry, UInt32(IFA_F_NODAD))
-            return unsafe rtnl_addr_add(socket, entry, NLM_F_EXCL)
-        }
+        unsafe rtnl_addr_set_flags(entry, UInt32(IFA_F_NODAD))
+        try exchange(attempt, remedy: remedy) { unsafe rtnl_addr_add(socket, entry, NLM_F_EXCL) }
     }
 
     /// Routes a prefix to an interface, in the main table with the default metric (1024).
@@ -129,16 +120,9 @@ extension Netlink {
     /// Takes an address away, and the kernel the route to its prefix unless another address of the interface needs it.
     func removeAddress(_ address: IPv6Address, prefixLength: Int, from link: LinkInfo) throws(ControlError) {
         let attempt = "remove the address \(address)/\(prefixLength) from \(link.name)"
-        guard let entry = unsafe rtnl_addr_alloc() else { throw ControlError(attempt, code: ENOMEM) }
+        let entry = try unsafe makeAddress(address, prefixLength, of: link, attempt)
         defer { unsafe rtnl_addr_put(entry) }
-        let local = unsafe nlAddress(address, prefixLength: prefixLength)
-        defer { unsafe nl_addr_put(local) }
-        unsafe rtnl_addr_set_ifindex(entry, link.index)
-        unsafe rtnl_addr_set_family(entry, AF_INET6)
-        try exchange(attempt) {
-            let result = unsafe rtnl_addr_set_local(entry, local)
-            return result < 0 ? result : unsafe rtnl_addr_delete(socket, entry, 0)
-        }
+        try exchange(attempt) { unsafe rtnl_addr_delete(socket, entry, 0) }
     }
 
     /// Takes away what `addUnreachable` added.
@@ -149,6 +133,19 @@ extension Netlink {
         unsafe rtnl_route_set_type(route, UInt8(RTN_UNREACHABLE))
         unsafe rtnl_route_set_priority(route, .max)
         try exchange(attempt) { unsafe rtnl_route_delete(socket, route, 0) }
+    }
+
+    private func makeAddress(
+        _ address: IPv6Address, _ prefixLength: Int, of link: LinkInfo, _ attempt: String
+    ) throws(ControlError) -> OpaquePointer {
+        guard let entry = unsafe rtnl_addr_alloc() else { throw ControlError(attempt, code: ENOMEM) }
+        unsafe rtnl_addr_set_ifindex(entry, link.index)
+        unsafe rtnl_addr_set_family(entry, AF_INET6)
+        let local = unsafe nlAddress(address, prefixLength: prefixLength)
+        defer { unsafe nl_addr_put(local) }
+        // Takes the prefix length along; fails only for another family.
+        unsafe rtnl_addr_set_local(entry, local)
+        return unsafe entry
     }
 
     private func makeRoute(to prefix: IPv6Prefix, _ attempt: String) throws(ControlError) -> OpaquePointer {

@@ -15,6 +15,7 @@ extension Worker where Engine: ~Copyable {
         for index in 0..<traffic.deliveries.dropped.count {
             engine.release(offset: Int(traffic.deliveries.dropped[index].offset))
         }
+        if traffic.refusesMergedUDP && traffic.hasMergedDatagrams { return deliverAtOnce() }
         deliver(from: 0)
     }
 
@@ -25,7 +26,11 @@ extension Worker where Engine: ~Copyable {
         traffic.firstRetry = min(traffic.firstRetry, first)
         for index in 0..<traffic.refusals.count {
             let frame = traffic.deliveries.frames[Int(traffic.refusals[index])]
-            if cutHere(frame) { continue }
+            if frame.isMergedDatagram {
+                cut(frame)
+                traffic.refusesMergedUDP = true
+                continue
+            }
             var memory = engine.memory.mutableBytes
             let isTCP = ReceiveMerge.unmerge(frame, in: &memory, into: &traffic.deliveries)
             for _ in 0..<frame.packetCount { traffic.retryIsTCP.append(isTCP) }
@@ -36,16 +41,27 @@ extension Worker where Engine: ~Copyable {
         traffic.refusals.removeAll()
     }
 
-    /// Takes apart what was merged before it came here.
-    /// - Returns: false for a frame that was merged here.
-    private mutating func cutHere(_ frame: Frame) -> Bool {
-        guard frame.sliceCount == 1 else { return false }
-        guard var cutter = DatagramCutter(traffic.deliveries.slices[Int(frame.firstSlice)], in: engine.memory.bytes) else {
-            return true
+    /// A batch with merged datagrams, for a TUN that does not cut them: one frame after the other, in their order.
+    private mutating func deliverAtOnce() {
+        for index in 0..<traffic.deliveries.frames.count {
+            let frame = traffic.deliveries.frames[index]
+            if frame.isMergedDatagram {
+                cut(frame)
+                engine.release(offset: Int(traffic.deliveries.slices[Int(frame.firstSlice)].offset))
+                continue
+            }
+            addSlices(of: frame)
+            if engine.deliverAtOnce() { traffic.countDelivery(frame) }
         }
+        traffic.deliveries.removeAll()
+    }
+
+    private mutating func cut(_ frame: Frame) {
+        let slice = traffic.deliveries.slices[Int(frame.firstSlice)]
+        guard var cutter = DatagramCutter(slice, in: engine.memory.bytes) else { return }
         while true {
             var memory = engine.memory.mutableBytes
-            guard let packet = cutter.next(in: &memory) else { return true }
+            guard let packet = cutter.next(in: &memory) else { return }
             // At once: the next one's headers go where the end of this one is.
             engine.reply(offset: Int(packet.offset), length: Int(packet.length))
             traffic.counters.downlinkPackets &+= 1
@@ -55,12 +71,16 @@ extension Worker where Engine: ~Copyable {
 
     private mutating func deliver(from first: Int) {
         for index in first..<traffic.deliveries.frames.count {
-            let frame = traffic.deliveries.frames[index]
-            for index in Int(frame.firstSlice)..<Int(frame.firstSlice &+ frame.sliceCount) {
-                let slice = traffic.deliveries.slices[index]
-                engine.addDeliverySlice(offset: Int(slice.offset), length: Int(slice.length))
-            }
+            addSlices(of: traffic.deliveries.frames[index])
             engine.deliver()
+        }
+    }
+
+    @inline(__always)
+    private mutating func addSlices(of frame: Frame) {
+        for index in Int(frame.firstSlice)..<Int(frame.firstSlice &+ frame.sliceCount) {
+            let slice = traffic.deliveries.slices[index]
+            engine.addDeliverySlice(offset: Int(slice.offset), length: Int(slice.length))
         }
     }
 }

@@ -15,7 +15,7 @@ struct Traffic: PacketSink, ~Copyable {
     /// TCP.
     var firstRetry = Int.max
     var retryIsTCP: FixedList<Bool>
-    /// The TUN took packets one by one that it had refused together.
+    /// The TUN took packets one by one that it had refused together, or its kernel is known not to cut them.
     var refusesMergedTCP = false
     var refusesMergedUDP = false
     var counters = Counters()
@@ -115,12 +115,22 @@ struct Traffic: PacketSink, ~Copyable {
 
     @inline(__always)
     mutating func delivered(frame: Int) {
-        let delivered = deliveries.frames[frame]
-        counters.downlinkPackets &+= UInt64(delivered.packetCount)
-        counters.downlinkBytes &+= UInt64(delivered.innerLength)
+        countDelivery(deliveries.frames[frame])
         if frame >= firstRetry {
             if retryIsTCP[frame - firstRetry] { refusesMergedTCP = true } else { refusesMergedUDP = true }
         }
+    }
+
+    @inline(__always)
+    mutating func countDelivery(_ frame: Frame) {
+        counters.downlinkPackets &+= UInt64(frame.packetCount)
+        counters.downlinkBytes &+= UInt64(frame.innerLength)
+    }
+
+    /// In `deliveries`.
+    var hasMergedDatagrams: Bool {
+        for index in 0..<deliveries.frames.count where deliveries.frames[index].isMergedDatagram { return true }
+        return false
     }
 
     mutating func refused(frame: Int, code: Int32) -> Bool {

@@ -22,10 +22,13 @@ struct Worker<Engine: PacketEngine & ~Copyable>: ~Copyable {
     /// Where the kernel lets the guardians take notes.
     let witness: (any DatagramWitness)?
 
-    /// - Parameter workers: how many there are in all.
+    /// - Parameters:
+    ///   - cutsUDP: the TUN's kernel may be asked to.
+    ///   - workers: how many there are in all.
     init(
         engine: consuming Engine, policy: TunnelPolicy, merges: Bool, mailbox: Mailbox, page: CounterPage,
-        softErrors: SoftErrors? = nil, witness: (any DatagramWitness)? = nil, workers: Int = 1
+        softErrors: SoftErrors? = nil, witness: (any DatagramWitness)? = nil, cutsUDP: Bool = true,
+        workers: Int = 1
     ) {
         let slots = engine.memory.slotCount
         let scratch = engine.memory.scratch
@@ -33,6 +36,7 @@ struct Worker<Engine: PacketEngine & ~Copyable>: ~Copyable {
         traffic = Traffic(
             slots: slots, sends: engine.sendCapacity, scratch: scratch.lowerBound..<room,
             answers: Answers(from: policy.errorSource, room: room, threads: workers))
+        traffic.refusesMergedUDP = !cutsUDP
         merge = ReceiveMerge(capacity: slots, isOn: merges)
         self.engine = engine
         self.policy = policy

@@ -24,7 +24,7 @@ final class WorkerThread<Engine: PacketEngine & ~Copyable & Sendable>: @unchecke
     ///   - workers: how many there are in all.
     init(
         index: Int, of workers: Int, engine: consuming Engine, policy: TunnelPolicy, merges: Bool, errors: ErrorTable,
-        softErrors: SoftErrors?, witness: (any DatagramWitness)?, wakeUp: WakeUp, finished: WakeUp, processor: Int?
+        softErrors: SoftErrors?, witness: (any DatagramWitness)?, cutsUDP: Bool, wakeUp: WakeUp, finished: WakeUp, processor: Int?
     ) {
         self.index = index
         self.errors = errors
@@ -34,7 +34,7 @@ final class WorkerThread<Engine: PacketEngine & ~Copyable & Sendable>: @unchecke
         page = CounterPage()
         worker = Worker(
             engine: engine, policy: policy, merges: merges, mailbox: mailbox, page: page, softErrors: softErrors,
-            witness: witness, workers: workers)
+            witness: witness, cutsUDP: cutsUDP, workers: workers)
     }
 
     func start() throws(SystemError) { thread = try Thread.start { self.threadMain() } }
