@@ -255,6 +255,21 @@ struct FakeEngine: PacketEngine, ~Copyable {
         if queue.turn != turns && kept.isEmpty { breaches.append("turn \(turns): delivered while another batch is under way") }
     }
 
+    mutating func deliverAtOnce() -> Bool {
+        if !canDeliver { breaches.append("turn \(turns): delivered at once while a batch is under way") }
+        let frame = end(.write).frames.count - 1
+        let bytes = queues[1].frames[frame].bytes
+        complete(.write, frame)
+        return take(bytes)
+    }
+
+    /// Past the batches.
+    private mutating func take(_ bytes: [UInt8]) -> Bool {
+        let isTaken = tun(bytes, turns) == 0
+        if isTaken { accepted.append(bytes) } else { refused.append(bytes) }
+        return isTaken
+    }
+
     mutating func reply(offset: Int, length: Int) {
         if offset < memory.scratch.lowerBound || offset + length > memory.scratch.upperBound {
             breaches.append("turn \(turns): a reply from \(offset), where packets lie")
