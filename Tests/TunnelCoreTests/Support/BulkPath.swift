@@ -120,11 +120,13 @@ struct DownlinkBench: ~Copyable {
         return memory
     }
 
-    mutating func run(_ policy: TunnelPolicy = Policies.site) -> [GatheredFrame] {
+    mutating func run(
+        _ policy: TunnelPolicy = Policies.site, witness: (any DatagramWitness)? = nil
+    ) -> [GatheredFrame] {
         var bytes = take()
         var span = bytes.mutableSpan
         var raw = unsafe span.mutableBytes
-        policy.decapsulate(batch, in: &raw, merge: &merge, into: &room, counters: &counters)
+        policy.decapsulate(batch, in: &raw, merge: &merge, witness: witness, into: &room, counters: &counters)
         memory = bytes
         return room.gathered(in: memory)
     }
