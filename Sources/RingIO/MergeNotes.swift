@@ -108,7 +108,10 @@ struct MergeNoteTable {
             turnOver(at: now)
         }
         var entry = young[head] ?? Entry(segmentSize: segmentSize, count: 0)
-        if entry.segmentSize != segmentSize { entry.segmentSize = nil }
+        if entry.segmentSize != segmentSize || old[head, default: entry].segmentSize != segmentSize {
+            entry.segmentSize = nil
+            old[head]?.segmentSize = nil
+        }
         entry.count += 1
         young[head] = entry
     }
