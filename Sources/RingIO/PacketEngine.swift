@@ -69,7 +69,9 @@ public protocol PacketEngine: ~Copyable {
     /// - Returns: whether the TUN took it.
     mutating func deliverAtOnce() -> Bool
     /// Hands one packet to the TUN at once, past the batch: for what is rare.
-    mutating func reply(offset: Int, length: Int)
+    /// - Returns: whether the TUN took it.
+    @discardableResult
+    mutating func reply(offset: Int, length: Int) -> Bool
     /// Ends a frame that the sink kept when it was refused.
     mutating func forget(frame: Int)
     /// The packet at this offset is finished with; its slot may be filled again.

@@ -286,9 +286,12 @@ public struct UringEngine<Link: Underlay & ~Copyable>: PacketEngine, ~Copyable, 
         return narrowPath.destination == destination ? narrowPath.mtu : 0
     }
 
-    public mutating func reply(offset: Int, length: Int) {
+    @discardableResult
+    public mutating func reply(offset: Int, length: Int) -> Bool {
         precondition(offset >= 0 && length >= 0 && offset + length <= memory.byteCount)
-        if unsafe write(tun.descriptor.rawValue, memory.base + offset, length) < 0 { errors.count(.tunWrite, code: errno) }
+        if unsafe write(tun.descriptor.rawValue, memory.base + offset, length) >= 0 { return true }
+        errors.count(.tunWrite, code: errno)
+        return false
     }
 
     /// A device whose last route to us is closed answers EBADFD, and EFAULT to a read that was waiting: the kernel has no

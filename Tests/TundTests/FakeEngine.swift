@@ -270,11 +270,15 @@ struct FakeEngine: PacketEngine, ~Copyable {
         return isTaken
     }
 
-    mutating func reply(offset: Int, length: Int) {
+    @discardableResult
+    mutating func reply(offset: Int, length: Int) -> Bool {
         if offset < memory.scratch.lowerBound || offset + length > memory.scratch.upperBound {
             breaches.append("turn \(turns): a reply from \(offset), where packets lie")
         }
-        replies.append(gather([offset..<offset + length]))
+        let bytes = gather([offset..<offset + length])
+        let isTaken = tun(bytes, turns) == 0
+        if isTaken { replies.append(bytes) } else { refused.append(bytes) }
+        return isTaken
     }
 
     mutating func forget(frame: Int) {

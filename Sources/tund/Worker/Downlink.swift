@@ -63,7 +63,7 @@ extension Worker where Engine: ~Copyable {
             var memory = engine.memory.mutableBytes
             guard let packet = cutter.next(in: &memory) else { return }
             // At once: the next one's headers go where the end of this one is.
-            engine.reply(offset: Int(packet.offset), length: Int(packet.length))
+            guard engine.reply(offset: Int(packet.offset), length: Int(packet.length)) else { continue }
             traffic.counters.downlinkPackets &+= 1
             traffic.counters.downlinkBytes &+= UInt64(Int(packet.length) - VirtioNetHeader.length)
         }
