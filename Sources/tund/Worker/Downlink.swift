@@ -27,8 +27,7 @@ extension Worker where Engine: ~Copyable {
         for index in 0..<traffic.refusals.count {
             let frame = traffic.deliveries.frames[Int(traffic.refusals[index])]
             if frame.isMergedDatagram {
-                cut(frame)
-                traffic.refusesMergedUDP = true
+                if cut(frame) { traffic.refusesMergedUDP = true }
                 continue
             }
             var memory = engine.memory.mutableBytes
@@ -56,14 +55,18 @@ extension Worker where Engine: ~Copyable {
         traffic.deliveries.removeAll()
     }
 
-    private mutating func cut(_ frame: Frame) {
+    /// - Returns: whether the TUN took any of it.
+    @discardableResult
+    private mutating func cut(_ frame: Frame) -> Bool {
         let slice = traffic.deliveries.slices[Int(frame.firstSlice)]
-        guard var cutter = DatagramCutter(slice, in: engine.memory.bytes) else { return }
+        guard var cutter = DatagramCutter(slice, in: engine.memory.bytes) else { return false }
+        var isTaken = false
         while true {
             var memory = engine.memory.mutableBytes
-            guard let packet = cutter.next(in: &memory) else { return }
+            guard let packet = cutter.next(in: &memory) else { return isTaken }
             // At once: the next one's headers go where the end of this one is.
             guard engine.reply(offset: Int(packet.offset), length: Int(packet.length)) else { continue }
+            isTaken = true
             traffic.counters.downlinkPackets &+= 1
             traffic.counters.downlinkBytes &+= UInt64(Int(packet.length) - VirtioNetHeader.length)
         }
