@@ -52,7 +52,7 @@ struct FakeEngine: PacketEngine, ~Copyable {
     /// Packets that went as IPv4 fragments, and those that never went.
     var fragmented: [[UInt8]] = []
     var unsent: [[UInt8]] = []
-    /// What was handed to the TUN past the batches.
+    /// What was made in scratch memory and handed to the TUN past the batches.
     var replies: [[UInt8]] = []
     var breaches: [String] = []
     var turns = 0
@@ -272,13 +272,19 @@ struct FakeEngine: PacketEngine, ~Copyable {
 
     @discardableResult
     mutating func reply(offset: Int, length: Int) -> Bool {
-        if offset < memory.scratch.lowerBound || offset + length > memory.scratch.upperBound {
-            breaches.append("turn \(turns): a reply from \(offset), where packets lie")
+        let slice = offset..<offset + length
+        let bytes = gather([slice])
+        if let slot = slot(of: slice) {
+            // Part of a packet that no frame needs any more, or of one that the TUN refused.
+            let isKept = kept.contains { queues[1].frames[$0].slices.contains { slice.clamped(to: $0) == slice } }
+            if !isLent[slot] || references[slot] != 0 && !isKept {
+                breaches.append("turn \(turns): a reply from \(offset), where packets lie")
+            }
+            return take(bytes)
         }
-        let bytes = gather([offset..<offset + length])
-        let isTaken = tun(bytes, turns) == 0
-        if isTaken { replies.append(bytes) } else { refused.append(bytes) }
-        return isTaken
+        if slice.upperBound > memory.scratch.upperBound { breaches.append("turn \(turns): a reply from behind the memory") }
+        replies.append(bytes)
+        return true
     }
 
     mutating func forget(frame: Int) {

@@ -11,13 +11,15 @@ import TunnelCore
 
     static func worker(
         slots: Int = 16, sendFrames: Int = 256, scratch: Int = 1 << 15, seed: UInt64 = 1, merges: Bool = true,
-        softErrors: SoftErrors? = nil, _ prepare: (inout FakeEngine) -> Void
+        softErrors: SoftErrors? = nil, witness: (any DatagramWitness)? = nil, cutsUDP: Bool = true,
+        _ prepare: (inout FakeEngine) -> Void
     ) throws -> Worker<FakeEngine> {
         var engine = try FakeEngine(slots: slots, sendFrames: sendFrames, scratch: scratch, seed: seed)
         prepare(&engine)
         let mailbox = engine.mailbox
         return Worker(
-            engine: engine, policy: P.policy, merges: merges, mailbox: mailbox, page: CounterPage(), softErrors: softErrors)
+            engine: engine, policy: P.policy, merges: merges, mailbox: mailbox, page: CounterPage(), softErrors: softErrors,
+            witness: witness, cutsUDP: cutsUDP)
     }
 
     /// Runs to the end and checks what must hold in any case.
@@ -121,6 +123,101 @@ import TunnelCore
         #expect(!mergesUDP)
         #expect(mergesTCP)
         #expect(merged > 1)
+    }
+
+    // MARK: What the kernel merged
+
+    /// Knows that the kernel merged datagrams of 8 bytes.
+    final class FakeWitness: DatagramWitness {
+        func datagrams(in packet: RawSpan) -> DatagramCount { packet.byteCount > 20 + 48 + 8 ? .several(of: 8) : .one }
+    }
+
+    /// Datagrams of one flow; those of a row arrive in one packet, a segment before them and a datagram behind them.
+    static let parts: [[[UInt8]]] = (0..<60).map { row in
+        var parts = (0..<2 + row % 7).map { [UInt8](repeating: UInt8(row + $0 * 16), count: 8) }
+        if row % 3 == 0 { parts.append([UInt8(row), 1, 2]) }
+        return parts
+    }
+
+    /// - Parameter port: of the datagram behind them; theirs is 54.
+    static func merged(
+        port: Int = 53, seed: UInt64, merges: Bool = true, cutsUDP: Bool = true, _ tun: @escaping (_ bytes: [UInt8]) -> Int32
+    ) throws -> Worker<FakeEngine> {
+        try worker(slots: 32, seed: seed, merges: merges, witness: FakeWitness(), cutsUDP: cutsUDP) {
+            $0.underlayInput = parts.enumerated().flatMap { row, parts in
+                [segment(row), P.packet(isTCP: false, port: 54, payload: parts.flatMap(\.self)), datagram(row, port: port)]
+                    .map(P.arrival)
+            }
+            $0.burst = 9
+            $0.tun = { bytes, _ in tun(bytes) }
+        }
+    }
+
+    /// As the TUN gets each alone.
+    static func alone(_ packet: [UInt8]) -> [UInt8] {
+        [1, 0, 0, 0, 0, 0] + P.native(40) + P.native(packet[6] == 6 ? 16 : 6) + packet
+    }
+
+    static func frames(_ frames: [[UInt8]], port: Int) -> [[UInt8]] { frames.filter { P.port(of: Array($0[10...])) == port } }
+
+    /// That each packet arrived as it was, in order within its flow, and was counted once.
+    static func checkEach(of worker: borrowing Worker<FakeEngine>, port: Int) {
+        let (accepted, counters) = (worker.engine.accepted, worker.traffic.counters)
+        let parts = parts.map { $0.map { P.packet(isTCP: false, port: 54, payload: $0) } }
+        let (segments, datagrams) = ((0..<60).map { segment($0) }, (0..<60).map { datagram($0, port: port) })
+        if port == 54 {
+            #expect(frames(accepted, port: 54) == zip(parts, datagrams).flatMap { $0 + [$1] }.map(alone))
+        } else {
+            #expect(frames(accepted, port: 54) == parts.joined().map(alone))
+            #expect(frames(accepted, port: port) == datagrams.map(alone))
+        }
+        #expect(frames(accepted, port: 443).flatMap { P.payloads(of: $0).payloads } == segments.map(P.payload))
+        let all = parts.joined() + segments + datagrams
+        #expect(counters.downlinkPackets == UInt64(all.count))
+        #expect(counters.downlinkBytes == UInt64(all.reduce(0) { $0 + $1.count }))
+        #expect(worker.engine.refused.isEmpty)
+    }
+
+    @Test(arguments: [1, 2, 3, 4, 5] as [UInt64], [true, false])
+    func aTUNThatDoesNotCutGetsEachDatagram(seed: UInt64, merges: Bool) throws {
+        var worker = try Self.merged(seed: seed, merges: merges) { $0[1] == 5 ? Self.EINVAL : 0 }
+        Self.run(&worker)
+        Self.checkEach(of: worker, port: 53)
+        // Those of one batch: then it is known.
+        #expect((1...16).contains(worker.traffic.counters.refusedMerges))
+        let (mergesTCP, mergesUDP) = (worker.merge.mergesTCP, worker.merge.mergesUDP)
+        #expect(mergesTCP == merges && !mergesUDP)
+    }
+
+    /// One that is known not to cut is not asked to, so that even within a flow the order stays.
+    @Test(arguments: [1, 2, 3, 4, 5] as [UInt64], [true, false])
+    func aTUNThatIsKnownNotToCut(seed: UInt64, merges: Bool) throws {
+        var worker = try Self.merged(port: 54, seed: seed, merges: merges, cutsUDP: false) { $0[1] == 5 ? Self.EINVAL : 0 }
+        Self.run(&worker)
+        Self.checkEach(of: worker, port: 54)
+        #expect(worker.traffic.counters.refusedMerges == 0)
+        #expect(worker.traffic.counters.mergedPackets > 0 || !merges)
+    }
+
+    @Test func aTUNThatCutsGetsThemAsTheyAre() throws {
+        var worker = try Self.merged(seed: 6) { _ in 0 }
+        Self.run(&worker)
+        let (accepted, counters) = (worker.engine.accepted, worker.traffic.counters)
+        #expect(Self.frames(accepted, port: 54).map { P.payloads(of: $0).payloads } == Self.parts)
+        #expect(counters.downlinkPackets == UInt64(120 + Self.parts.joined().count) && counters.refusedMerges == 0)
+    }
+
+    /// Each was tried once; none is counted, and nothing is learned from it.
+    @Test(arguments: [true, false])
+    func aTUNThatIsDownGetsNone(cutsUDP: Bool) throws {
+        var worker = try Self.merged(seed: 7, cutsUDP: cutsUDP) { _ in Self.EIO }
+        Self.run(&worker)
+        let (accepted, refused, counters) = (worker.engine.accepted, worker.engine.refused, worker.traffic.counters)
+        #expect(accepted.isEmpty)
+        #expect(Self.frames(refused, port: 54).flatMap { P.payloads(of: $0).payloads } == Array(Self.parts.joined()))
+        #expect(counters.downlinkPackets == 0 && counters.downlinkBytes == 0)
+        let (mergesTCP, mergesUDP) = (worker.merge.mergesTCP, worker.merge.mergesUDP)
+        #expect(mergesTCP && mergesUDP == cutsUDP)
     }
 
     // MARK: Uplink
