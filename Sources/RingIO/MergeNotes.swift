@@ -6,8 +6,8 @@ internal import Synchronization
 ///
 /// A guardian's filter sees each packet with what the kernel knows of it (`MergeNotesFilter`). Of merged packets that are not TCP it
 /// puts the segment size and the first bytes into a queue of the kernel's, before a receiver has the packet. Whoever asks about a
-/// packet takes what is in the queue into a table first. All of this is off the usual path: only unfinished datagrams are asked
-/// about.
+/// packet takes what is in the queue into a table first: a system call, under a lock of the whole process. Only unfinished datagrams
+/// are asked about, which come from peers on the same machine and from the merging itself, not over a wire.
 public final class MergeNotes: Sendable {
     public enum Note: Hashable, Sendable {
         /// The packet was not merged.
@@ -58,18 +58,28 @@ public final class MergeNotes: Sendable {
         }
     }
 
+    /// Forgets notes of packets that nobody asks about (refused ones, lost ones). To be called once a second.
+    public func tidy(at now: UInt64) {
+        table.withLock { table in
+            collect(into: &table, at: now)
+            table.age(at: now)
+        }
+    }
+
     private func collect(into table: inout MergeNoteTable, at now: UInt64) {
         var note: (segmentSize: UInt64, head: (UInt64, UInt64, UInt64, UInt64, UInt64, UInt64, UInt64, UInt64)) =
             (0, (0, 0, 0, 0, 0, 0, 0, 0))
         for _ in 0..<Self.capacity {
-            // ENOENT: it is empty.
-            if unsafe tund_bpf_pop(queue.rawValue, &note) < 0 { return }
+            if unsafe tund_bpf_pop(queue.rawValue, &note) < 0 {
+                if errno == ENOENT { return }  // it is empty
+                break
+            }
             let head = note.head
             table.add(
                 MergeNoteTable.Head(head.0, head.1, head.2, head.3, head.4, head.5, head.6, head.7),
                 segmentSize: note.segmentSize, at: now)
         }
-        // It was full: the oldest may be gone.
+        // It was full, and the oldest may be gone; or some could not be had.
         table.isIncomplete(at: now)
     }
 }
@@ -77,7 +87,7 @@ public final class MergeNotes: Sendable {
 /// Notes that nobody asked about yet.
 struct MergeNoteTable {
     /// The beginning of a packet as the raw socket shows it: outer header, inner addresses, ports. With the IPv4 identification in
-    /// it, two alike are rare.
+    /// it two alike are rare, unless the sender leaves that 0 (RFC 6864).
     typealias Head = SIMD8<UInt64>
 
     /// How long a packet may wait in a receive buffer before its note is forgotten, in nanoseconds.
@@ -101,19 +111,24 @@ struct MergeNoteTable {
     init(capacity: Int) { self.capacity = capacity }
 
     mutating func add(_ head: Head, segmentSize: UInt64, at now: UInt64) {
-        if now &- turnedOver > Self.patience {
-            turnOver(at: now)
-        } else if young.count >= capacity {
+        age(at: now)
+        if young.count >= capacity {
             if !old.isEmpty { isIncomplete(at: now) }
             turnOver(at: now)
         }
         var entry = young[head] ?? Entry(segmentSize: segmentSize, count: 0)
-        if entry.segmentSize != segmentSize || old[head, default: entry].segmentSize != segmentSize {
+        if entry.segmentSize != segmentSize { entry.segmentSize = nil }
+        if let other = old[head]?.segmentSize, other != segmentSize {
             entry.segmentSize = nil
             old[head]?.segmentSize = nil
         }
         entry.count += 1
         young[head] = entry
+    }
+
+    mutating func age(at now: UInt64) {
+        // Threads read the clock before they wait for the lock: it may seem to go back.
+        if now > turnedOver &+ Self.patience { turnOver(at: now) }
     }
 
     mutating func isIncomplete(at now: UInt64) { incompleteUntil = now &+ Self.patience }

@@ -8,6 +8,7 @@ import Testing
         case note(Int, of: UInt64, at: UInt64)
         /// Notes were lost.
         case loss(at: UInt64)
+        case pause(until: UInt64)
         case ask(Int, at: UInt64, MergeNotes.Note)
     }
 
@@ -74,6 +75,18 @@ import Testing
             .note(1, of: 50, at: start + patience + 1), .ask(1, at: start + patience + 1, .unclear),
             .ask(1, at: start + patience + 1, .unclear), .ask(1, at: start + patience + 1, .none)),
         Row(
+            "the contradiction is forgotten, too", .note(1, of: 1200, at: start), .note(1, of: 50, at: start),
+            .note(1, of: 50, at: start + patience + 1), .ask(1, at: start + patience + 1, .unclear),
+            .ask(1, at: start + patience + 1, .unclear), .ask(1, at: start + patience + 1, .segments(of: 50))),
+        Row(
+            "forgotten without another note", .note(1, of: 1200, at: start), .pause(until: start + patience),
+            .pause(until: start + patience + 1), .pause(until: start + 2 * patience + 1), .ask(1, at: start, .segments(of: 1200)),
+            .note(1, of: 1200, at: start), .pause(until: start + 2 * patience + 2), .pause(until: start + 4 * patience),
+            .ask(1, at: start + 4 * patience, .none)),
+        Row(
+            "time goes back", .note(1, of: 1200, at: start), .note(2, of: 50, at: start - 1), .note(3, of: 70, at: start - patience),
+            .ask(1, at: start, .segments(of: 1200)), .ask(2, at: start, .segments(of: 50))),
+        Row(
             "after a loss", .note(1, of: 1200, at: start), .loss(at: start), .ask(2, at: start, .unclear),
             .ask(1, at: start, .segments(of: 1200)), .ask(1, at: start, .unclear), .ask(2, at: start + patience - 1, .unclear),
             .ask(2, at: start + patience, .none)),
@@ -89,6 +102,7 @@ import Testing
             switch step {
             case .note(let number, let size, let time): table.add(Self.head(number), segmentSize: size, at: time)
             case .loss(let time): table.isIncomplete(at: time)
+            case .pause(let time): table.age(at: time)
             case .ask(let number, let time, let expected):
                 let answer = table.take(Self.head(number), at: time)
                 #expect(answer == expected, "step \(index)")

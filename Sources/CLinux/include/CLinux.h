@@ -3,6 +3,7 @@
 // structures again.
 #include <features.h> // before any kernel header, or its types clash with Glibc's module
 #include <stddef.h>
+#include <string.h>
 #include <time.h>
 #include <unistd.h>
 #include <sys/capability.h>
@@ -30,20 +31,31 @@ static const unsigned long tund_TUNSETOWNER = TUNSETOWNER;
 static const unsigned long tund_TUNSETOFFLOAD = TUNSETOFFLOAD;
 static const unsigned long tund_TUNSETVNETHDRSZ = TUNSETVNETHDRSZ;
 
-// bpf(2) has no wrapper in Glibc, and its argument is a union of unnamed structures.
+// bpf(2) has no wrapper in Glibc, and its argument is a union of unnamed structures, whose unused bytes must be zero.
 static inline int tund_bpf_queue(unsigned value_size, unsigned entries) {
-    union bpf_attr attributes = {
-        .map_type = BPF_MAP_TYPE_QUEUE, .value_size = value_size, .max_entries = entries, .map_name = "tund_merged"};
+    union bpf_attr attributes;
+    memset(&attributes, 0, sizeof(attributes));
+    attributes.map_type = BPF_MAP_TYPE_QUEUE;
+    attributes.value_size = value_size;
+    attributes.max_entries = entries;
+    memcpy(attributes.map_name, "tund_merged", sizeof("tund_merged"));
     return (int)syscall(__NR_bpf, BPF_MAP_CREATE, &attributes, sizeof(attributes));
 }
 static inline int tund_bpf_socket_filter(const void *instructions, unsigned count) {
-    union bpf_attr attributes = {
-        .prog_type = BPF_PROG_TYPE_SOCKET_FILTER, .insns = (unsigned long)instructions, .insn_cnt = count,
-        .license = (unsigned long)"", .prog_name = "tund_merged"};
+    union bpf_attr attributes;
+    memset(&attributes, 0, sizeof(attributes));
+    attributes.prog_type = BPF_PROG_TYPE_SOCKET_FILTER;
+    attributes.insns = (unsigned long)instructions;
+    attributes.insn_cnt = count;
+    attributes.license = (unsigned long)"";
+    memcpy(attributes.prog_name, "tund_merged", sizeof("tund_merged"));
     return (int)syscall(__NR_bpf, BPF_PROG_LOAD, &attributes, sizeof(attributes));
 }
 static inline int tund_bpf_pop(int map, void *value) {
-    union bpf_attr attributes = {.map_fd = (unsigned)map, .value = (unsigned long)value};
+    union bpf_attr attributes;
+    memset(&attributes, 0, sizeof(attributes));
+    attributes.map_fd = (unsigned)map;
+    attributes.value = (unsigned long)value;
     return (int)syscall(__NR_bpf, BPF_MAP_LOOKUP_AND_DELETE_ELEM, &attributes, sizeof(attributes));
 }
 static const int tund_skb_gso_size = offsetof(struct __sk_buff, gso_size);

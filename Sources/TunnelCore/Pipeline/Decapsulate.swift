@@ -60,7 +60,7 @@ extension TunnelPolicy {
                     deliver(inner, delivery, virtio, in: &memory, merge: &merge)
                     continue
                 }
-                reason = .downlinkUnfinishedMerged
+                reason = .downlinkUnfinishedOversized
             case .drop(let refusal):
                 reason = refusal
             }

@@ -35,10 +35,10 @@ public enum DropReason: UInt8, CaseIterable, Sendable {
     case downlinkInnerDestinationInvalid
     case downlinkInnerDestinationForeign
     case downlinkECN
-    case downlinkUnfinishedMerged
+    case downlinkUnfinishedOversized
 
     /// `allCases.count`, without making the array.
-    @inlinable public static var count: Int { Int(DropReason.downlinkUnfinishedMerged.rawValue) + 1 }
+    @inlinable public static var count: Int { Int(DropReason.downlinkUnfinishedOversized.rawValue) + 1 }
 
     /// How it is shown: `uplink.` or `downlink.` and a name that never changes, and what it means.
     public var entry: (name: StaticString, text: StaticString) {
@@ -83,10 +83,10 @@ public enum DropReason: UInt8, CaseIterable, Sendable {
         case .downlinkInnerDestinationForeign:
             ("downlink.inner-destination-foreign", "inner destination is not in this host's prefixes")
         case .downlinkECN: ("downlink.ecn", "congestion was marked on a packet that cannot carry the mark (RFC 6040)")
-        case .downlinkUnfinishedMerged:
+        case .downlinkUnfinishedOversized:
             (
-                "downlink.unfinished-merged",
-                "merged on arrival, of unknown segment size: give tund CAP_BPF, or ethtool -K IFACE gro off"
+                "downlink.unfinished-oversized",
+                "merged on arrival, of unknown segment size: ethtool -K IFACE gro off, or CAP_BPF for UDP"
             )
         }
     }

@@ -151,7 +151,7 @@ struct Daemon {
             return try MergeNotes()
         } catch {
             let remedy = error.code == EPERM ? " (CAP_BPF is missing)" : ""
-            log.info("UDP that the kernel merges on arrival (UDP_GRO) will not be told from single datagrams: \(error)\(remedy)")
+            log.warning("UDP that the kernel merges on arrival (UDP_GRO) will not be told from single datagrams: \(error)\(remedy)")
             return nil
         }
     }

@@ -140,7 +140,7 @@ import TunnelCore
         let frames = bench.run(policy, witness: row.says.map { says in FakeWitness { _ in says } })
         let (dropped, slices, untouched) = (bench.room.droppedSlices, bench.slices, bench.gapsAreUntouched)
         #expect(untouched)
-        #expect(bench.counters[.downlinkUnfinishedMerged] == (row.header == nil ? 1 : 0))
+        #expect(bench.counters[.downlinkUnfinishedOversized] == (row.header == nil ? 1 : 0))
         guard let header = row.header else {
             #expect(frames.isEmpty && dropped == slices)
             return

@@ -349,7 +349,7 @@ import TunnelCore
             (Self.packet([]), .downlinkShort, 0, 0, 0, []),
             (Self.packet(tos: 3, Self.inner()), .downlinkECN, 0, 0, 0, []),
             (Self.packet(udp), nil, 20, udp.count, 0, needsChecksum),
-            (Self.packet(merged), .downlinkUnfinishedMerged, 0, 0, 0, []),
+            (Self.packet(merged), .downlinkUnfinishedOversized, 0, 0, 0, []),
             (Self.packet(Self.inner(to: Self.elsewhere)), .downlinkInnerDestinationForeign, 0, 0, 0, []),
             (Self.packet(from: "10.9.9.9", Self.inner()), .downlinkInnerSourceSpoofed, 0, 0, 0, []),
             (Self.packet(tos: 0xFF, Self.inner(payload: [], trafficClass: 3)), nil, 20, 40, 3, plain),

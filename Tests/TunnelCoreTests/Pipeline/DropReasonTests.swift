@@ -14,7 +14,7 @@ import TunnelCore
         "downlink.nested-tunnel", "downlink.outer-source-martian", "downlink.outer-source-unknown",
         "downlink.inner-source-invalid",
         "downlink.inner-source-spoofed", "downlink.inner-source-unauthorized", "downlink.inner-destination-invalid",
-        "downlink.inner-destination-foreign", "downlink.ecn", "downlink.unfinished-merged",
+        "downlink.inner-destination-foreign", "downlink.ecn", "downlink.unfinished-oversized",
     ]
 
     @Test func theNamesAreTheDocumentedOnes() {

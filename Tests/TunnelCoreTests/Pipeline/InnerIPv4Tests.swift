@@ -317,7 +317,7 @@ import TunnelCore
         var bench = DownlinkBench([Self.down(row.packet)])
         let frames = bench.run(Policies.any)
         #expect(frames.map(\.bytes) == [row.virtio].compactMap(\.self).map { Self.read($0, row.packet) })
-        #expect(bench.counters[.downlinkUnfinishedMerged] == (row.virtio == nil ? 1 : 0))
+        #expect(bench.counters[.downlinkUnfinishedOversized] == (row.virtio == nil ? 1 : 0))
     }
 
     @Test(arguments: [true, false])
