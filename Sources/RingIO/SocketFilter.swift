@@ -15,65 +15,71 @@ struct SocketFilter {
     /// Takes the flows of worker `index` of `count`, so that of all workers' filters exactly one takes any given packet.
     ///
     /// The hash covers the inner addresses, and the ports where TCP or UDP follows the inner header directly: one without options,
-    /// and no fragment's. A load behind the packet's end would end the program with a drop that nobody counts, hence the length
-    /// tests: what is too short for an inner header goes to worker 0, which counts it.
+    /// and no fragment's. Worker 0 takes the rest: what is behind an outer header with options, since loads from fixed places are
+    /// compiled to a few instructions and others to a call; and what is too short for an inner header, which it counts. (A load
+    /// behind the packet's end would end the program with a drop that nobody counts, hence the length tests.)
     static func flows(of index: Int, among count: Int, _ inner: InnerProtocol = .ipv6) -> SocketFilter {
         if count == 1 { return SocketFilter(program: [statement(BPF_RET | BPF_K, wholePacket)]) }
         var filter = SocketFilter()
         func add(_ code: Int32, _ value: UInt32 = 0) { filter.program.append(statement(code, value)) }
-
-        /// Where in the scratch memory the hash is kept while X holds the outer header's length.
-        let hash: UInt32 = 0
+        /// Goes on if it holds, else to where `land` is called with the result.
+        func require(_ condition: Int32, _ value: UInt32) -> Int {
+            filter.program.append(jump(condition, value))
+            return filter.program.count - 1
+        }
+        func land(_ tests: [Int]) {
+            for test in tests { filter.program[test].jf = UInt8(filter.program.count - test - 1) }
+        }
+        func multiply() { add(BPF_ALU | BPF_MUL | BPF_K, 0x9E37_79B1) }
+        /// A = A * odd constant ^ word
         func mix(wordAt offset: UInt32) {
-            // A = word at X + offset; hash = (hash ^ A) * odd constant
-            add(BPF_LD | BPF_W | BPF_IND, offset)
-            add(BPF_ST, 1)
-            add(BPF_STX, 2)
-            add(BPF_LD | BPF_MEM, hash)
-            add(BPF_LDX | BPF_MEM, 1)
+            multiply()
+            add(BPF_MISC | BPF_TAX)
+            add(BPF_LD | BPF_W | BPF_ABS, offset)
             add(BPF_ALU | BPF_XOR | BPF_X)
-            add(BPF_ALU | BPF_MUL | BPF_K, 0x9E37_79B1)
-            add(BPF_ST, hash)
-            add(BPF_LDX | BPF_MEM, 2)
         }
-        let mixLength: UInt8 = 9
 
-        let addresses = inner == .ipv6 ? stride(from: 8, to: 40, by: 4) : stride(from: 12 as UInt32, to: 20, by: 4)
-        let headerLength: UInt32 = inner == .ipv6 ? 40 : 20
-        // Steps behind the length test that guards the ports.
-        let optionTests: UInt8 = inner == .ipv6 ? 0 : 4
-        let portTests: UInt8 = 3
-        let addressMixes = UInt8(inner == .ipv6 ? 8 : 2) * mixLength
+        let start: UInt32 = 20
+        let (headerLength, addresses, next): (UInt32, Range<UInt32>, UInt32) =
+            inner == .ipv6 ? (40, 8..<40, 6) : (20, 12..<20, 9)
+        /// A cell of the scratch memory.
+        let hash: UInt32 = 0
 
-        add(BPF_LD | BPF_IMM, 0)
+        add(BPF_LD | BPF_W | BPF_LEN)
+        var isOther = [require(BPF_JGE, start + headerLength)]
+        add(BPF_LD | BPF_B | BPF_ABS, 0)
+        isOther.append(require(BPF_JEQ, 0x45))
+        add(BPF_LD | BPF_W | BPF_ABS, start + addresses.lowerBound)
+        for offset in addresses.dropFirst(4) where offset % 4 == 0 { mix(wordAt: start + offset) }
         add(BPF_ST, hash)
-        add(BPF_LDX | BPF_B | BPF_MSH, 0)  // X = outer header length
+
         add(BPF_LD | BPF_W | BPF_LEN)
-        add(BPF_ALU | BPF_SUB | BPF_X)  // A = bytes behind it
-        // To the end: hash 0.
-        filter.program.append(
-            jump(BPF_JGE, headerLength, ifFalse: addressMixes + 3 + optionTests + portTests + mixLength))
-        for offset in addresses { mix(wordAt: offset) }
-        add(BPF_LD | BPF_W | BPF_LEN)
-        add(BPF_ALU | BPF_SUB | BPF_X)
-        filter.program.append(jump(BPF_JGE, headerLength + 4, ifFalse: optionTests + portTests + mixLength))
+        var hasNoPorts = [require(BPF_JGE, start + headerLength + 4)]
         if inner == .ipv4 {
-            add(BPF_LD | BPF_B | BPF_IND, 0)
-            filter.program.append(jump(BPF_JEQ, 0x45, ifFalse: 2 + portTests + mixLength))
-            add(BPF_LD | BPF_H | BPF_IND, 6)  // more fragments, or an offset
-            filter.program.append(jump(BPF_JSET, 0x3FFF, ifTrue: portTests + mixLength))
+            add(BPF_LD | BPF_B | BPF_ABS, start)
+            hasNoPorts.append(require(BPF_JEQ, 0x45))
+            add(BPF_LD | BPF_H | BPF_ABS, start + 6)
+            add(BPF_ALU | BPF_AND | BPF_K, 0x3FFF)  // more fragments, or an offset
+            hasNoPorts.append(require(BPF_JEQ, 0))
         }
-        add(BPF_LD | BPF_B | BPF_IND, inner == .ipv6 ? 6 : 9)  // next header, or protocol
+        add(BPF_LD | BPF_B | BPF_ABS, start + next)
         filter.program.append(jump(BPF_JEQ, UInt32(IPPROTO_TCP), ifTrue: 1))
-        filter.program.append(jump(BPF_JEQ, UInt32(IPPROTO_UDP), ifFalse: mixLength))
-        mix(wordAt: headerLength)
+        hasNoPorts.append(require(BPF_JEQ, UInt32(IPPROTO_UDP)))
+        add(BPF_LD | BPF_MEM, hash)
+        mix(wordAt: start + headerLength)
+        add(BPF_ST, hash)
+        land(hasNoPorts)
 
         add(BPF_LD | BPF_MEM, hash)
+        multiply()
         add(BPF_ALU | BPF_RSH | BPF_K, 16)  // the upper bits are the mixed ones
         add(BPF_ALU | BPF_MOD | BPF_K, UInt32(count))
-        filter.program.append(jump(BPF_JEQ, UInt32(index), ifFalse: 1))
+        let isAnothers = require(BPF_JEQ, UInt32(index))
         add(BPF_RET | BPF_K, wholePacket)
+        land([isAnothers])
         add(BPF_RET | BPF_K, 0)
+        land(isOther)
+        add(BPF_RET | BPF_K, index == 0 ? wholePacket : 0)
         return filter
     }
 
