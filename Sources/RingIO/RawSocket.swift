@@ -36,7 +36,7 @@ public struct RawSocket: ~Copyable, Sendable {
         let socket = try RawSocket(binding, inner, connected: false)
         // The default (208 KiB) holds a few dozen packets of a burst; the plain option stops at net.core.rmem_max.
         try socket.set(SOL_SOCKET, SO_RCVBUFFORCE, 8 << 20, "SO_RCVBUFFORCE")
-        socket.drain()
+        drain(socket.descriptor.rawValue)
         try SocketFilter.flows(of: worker, among: workers, inner).attach(to: socket.descriptor.rawValue)
         return socket
     }
@@ -127,10 +127,10 @@ public struct RawSocket: ~Copyable, Sendable {
         try check("setsockopt(\(name))", result)
     }
 
-    /// Throws away what came before the filter stood.
-    private func drain() {
+    /// Throws away what came before the filter stood, or before all filters did.
+    public static func drain(_ receiver: Int32) {
         var byte: UInt8 = 0
-        while unsafe recv(descriptor.rawValue, &byte, 1, Int32(MSG_DONTWAIT)) >= 0 {}
+        while unsafe recv(receiver, &byte, 1, Int32(MSG_DONTWAIT)) >= 0 {}
     }
 }
 

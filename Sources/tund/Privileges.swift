@@ -22,7 +22,8 @@ enum Privileges {
         var missing: [cap_value_t] = []
         for capability in needed where try !isEffective(capability) { missing.append(capability) }
         if missing.isEmpty { return }
-        let names = needed.map(name(of:))
+        // CAP_BPF is a wish: without it merged UDP suffers.
+        let names = (needed + [CAP_BPF]).map(name(of:))
         throw ControlError(
             "run a tunnel", reason: "needs \(missing.map(name(of:)).joined(separator: " and "))",
             remedy: """
@@ -113,6 +114,7 @@ enum Privileges {
         switch capability {
         case CAP_NET_ADMIN: "CAP_NET_ADMIN"
         case CAP_NET_RAW: "CAP_NET_RAW"
+        case CAP_BPF: "CAP_BPF"
         default: "CAP_SYS_ADMIN"
         }
     }

@@ -84,7 +84,8 @@ import Testing
             .note(1, of: 1200, at: start), .pause(until: start + 2 * patience + 2), .pause(until: start + 4 * patience),
             .ask(1, at: start + 4 * patience, .none)),
         Row(
-            "time goes back", .note(1, of: 1200, at: start), .note(2, of: 50, at: start - 1), .note(3, of: 70, at: start - patience),
+            "time goes back", .note(1, of: 1200, at: start), .note(2, of: 50, at: start - 1),
+            .note(3, of: 70, at: start - patience),
             .ask(1, at: start, .segments(of: 1200)), .ask(2, at: start, .segments(of: 50))),
         Row(
             "after a loss", .note(1, of: 1200, at: start), .loss(at: start), .ask(2, at: start, .unclear),

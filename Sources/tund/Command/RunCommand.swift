@@ -32,8 +32,8 @@ struct RunCommand: ParsableCommand {
             Only say what would be done:
               tund run --6rd-prefix fd00::/32 --check
 
-            SIGUSR1 prints the counters. Needs CAP_NET_ADMIN and CAP_NET_RAW at start, and drops both;
-            with --local auto one thread, which sees no packet, keeps CAP_NET_ADMIN.
+            SIGUSR1 prints the counters. Needs CAP_NET_ADMIN and CAP_NET_RAW at start, wants CAP_BPF, and
+            drops them; with --local auto one thread, which sees no packet, keeps CAP_NET_ADMIN.
             """#)
 
     @Argument(help: ArgumentHelp("The TUN interface to make.", valueName: "name"), transform: Parse.interface)

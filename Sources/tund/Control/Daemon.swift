@@ -83,6 +83,7 @@ struct Daemon {
         let name: String
         let threads: [WorkerThread<Engine>]
         var icmp: ICMPListener
+        let notes: MergeNotes?
         let receivers: [Int32]
         let senders: [Int32]
         let finished: WakeUp
@@ -95,12 +96,13 @@ struct Daemon {
         private var overflows: UInt64 { lastOverflows ?? receivers.reduce(0) { $0 + RawSocket.overflows(of: $1) } }
 
         init(
-            name: String, threads: [WorkerThread<Engine>], icmp: consuming ICMPListener, receivers: [Int32],
-            senders: [Int32], finished: WakeUp
+            name: String, threads: [WorkerThread<Engine>], icmp: consuming ICMPListener, notes: MergeNotes?,
+            receivers: [Int32], senders: [Int32], finished: WakeUp
         ) {
             self.name = name
             self.threads = threads
             self.icmp = icmp
+            self.notes = notes
             self.receivers = receivers
             self.senders = senders
             self.finished = finished
@@ -151,7 +153,8 @@ struct Daemon {
             return try MergeNotes()
         } catch {
             let remedy = error.code == EPERM ? " (CAP_BPF is missing)" : ""
-            log.warning("UDP that the kernel merges on arrival (UDP_GRO) will not be told from single datagrams: \(error)\(remedy)")
+            log.warning(
+                "UDP that the kernel merges on arrival (UDP_GRO) will not be told from single datagrams: \(error)\(remedy)")
             return nil
         }
     }
@@ -206,7 +209,7 @@ struct Daemon {
                         witness: notes.map(Witness.init), cutsUDP: cutsUDP, wakeUp: wakeUp, finished: finished,
                         processor: configuration.pinsWorkers ? processors[index % processors.count] : nil))
             }
-            // After the receivers, or its notes would come too late.
+            // After the receivers, or its notes would come too late. What they have by now has none.
             let guardians = try underlay.inside { () throws(SystemError) in
                 try carried.map { inner throws(SystemError) in
                     let guardian = try Guardian(binding, inner)
@@ -214,9 +217,11 @@ struct Daemon {
                     return guardian
                 }
             }
+            for receiver in receivers { RawSocket.drain(receiver) }
             let icmp = try ICMPListener(guardians, tun: tunWriter.take()!, policy: policy, softErrors: softErrors)
             return Opened(
-                name: name, threads: threads, icmp: icmp, receivers: receivers, senders: senders, finished: finished)
+                name: name, threads: threads, icmp: icmp, notes: notes, receivers: receivers, senders: senders,
+                finished: finished)
         } catch {
             throw Failure(explain(error))
         }
@@ -278,6 +283,7 @@ struct Daemon {
             }
             if Clock.seconds > lastReport {
                 lastReport = Clock.seconds
+                opened.notes?.tidy(at: Clock.nanoseconds)
                 errorLog.report(opened.report, to: log)
             }
             if polled[1].revents != 0 {
