@@ -73,7 +73,7 @@ public struct RawSocket: ~Copyable, Sendable {
     }
 
     private init(_ binding: UnderlayBinding, _ inner: InnerProtocol, connected: Bool) throws(SystemError) {
-        let socket = Glibc.socket(AF_INET, tund_SOCK_RAW | tund_SOCK_CLOEXEC, inner.rawValue)
+        let socket = Glibc.socket(AF_INET, Int32(SOCK_RAW.rawValue | SOCK_CLOEXEC.rawValue), inner.rawValue)
         let descriptor = Descriptor(try check("socket(AF_INET, SOCK_RAW, \(inner.rawValue))", socket))
         try SocketFilter.nothing.attach(to: socket)
         // Before the address: a VRF has addresses of its own.

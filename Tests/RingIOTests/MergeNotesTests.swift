@@ -1,3 +1,4 @@
+import CLiburing
 import CLinux
 import Glibc
 import Testing
@@ -214,7 +215,7 @@ private let canTakeNotes = (try? MergeNotes()) != nil
     /// On loopback, a datagram that is still to be cut looks to the filter like one that was merged.
     @Test(arguments: datagrams)
     func mergedPacketsAreNoted(row: Datagrams) throws {
-        let receiver = try Self.socket(AF_INET, tund_SOCK_DGRAM)
+        let receiver = try Self.socket(AF_INET, SOCK_DGRAM)
         defer { close(receiver) }
         let port = try Self.bind(receiver, to: row.to)
         let watcher = try Self.packetSocket()
@@ -244,12 +245,12 @@ private let canTakeNotes = (try? MergeNotes()) != nil
         return unsafe recv(socket, &byte, 1, Int32(MSG_DONTWAIT)) >= 0
     }
 
-    private static func socket(_ domain: Int32, _ type: Int32, _ number: Int32 = 0) throws -> Int32 {
-        try check("socket", Glibc.socket(domain, type | tund_SOCK_CLOEXEC, number))
+    private static func socket(_ domain: Int32, _ type: __socket_type, _ number: Int32 = 0) throws -> Int32 {
+        try check("socket", Glibc.socket(domain, Int32(type.rawValue | SOCK_CLOEXEC.rawValue), number))
     }
 
     /// Shows what arrives from its IPv4 header on.
-    private static func packetSocket() throws -> Int32 { try socket(AF_PACKET, tund_SOCK_DGRAM, Int32(UInt16(0x0800).bigEndian)) }
+    private static func packetSocket() throws -> Int32 { try socket(AF_PACKET, SOCK_DGRAM, Int32(UInt16(0x0800).bigEndian)) }
 
     private static func bind(_ socket: Int32, to address: UInt32) throws -> UInt16 {
         var name = RawSocket.socketAddress(address)
@@ -264,7 +265,7 @@ private let canTakeNotes = (try? MergeNotes()) != nil
     }
 
     private static func send(_ payload: [UInt8], to port: UInt16, of address: UInt32, cutInto size: Int32) throws {
-        let sender = try socket(AF_INET, tund_SOCK_DGRAM)
+        let sender = try socket(AF_INET, SOCK_DGRAM)
         defer { close(sender) }
         var size = size
         let (level, option): (Int32, Int32) = (17, 103)  // SOL_UDP, UDP_SEGMENT

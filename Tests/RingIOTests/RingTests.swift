@@ -39,7 +39,7 @@ import Testing
         #expect(buffers.available == 2)
         try ring.enable()
         var ends: [Int32] = [0, 0]
-        try #require(unsafe socketpair(AF_UNIX, tund_SOCK_DGRAM, 0, &ends) == 0)
+        try #require(unsafe socketpair(AF_UNIX, Int32(SOCK_DGRAM.rawValue), 0, &ends) == 0)
         defer { for end in ends { close(end) } }
 
         func arm() {

@@ -1,3 +1,4 @@
+import CLiburing
 import CLinux
 import Glibc
 import Testing
@@ -14,7 +15,7 @@ import Testing
 
         init(_ filter: SocketFilter) throws {
             var ends: [Int32] = [0, 0]
-            try #require(unsafe socketpair(AF_UNIX, tund_SOCK_DGRAM, 0, &ends) == 0)
+            try #require(unsafe socketpair(AF_UNIX, Int32(SOCK_DGRAM.rawValue), 0, &ends) == 0)
             (sender, receiver) = (ends[0], ends[1])
             try filter.attach(to: receiver)
         }

@@ -11,7 +11,6 @@
 #include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/signalfd.h>
-#include <sys/socket.h>
 #include <sys/syscall.h>
 #include <sys/eventfd.h>
 #include <linux/bpf.h>
@@ -85,9 +84,6 @@ int sched_setaffinity(int process, unsigned long size, const void *set);
 
 static const int tund_CLONE_NEWNET = 0x40000000; // <linux/sched.h> clashes with Glibc's
 
-// Enumerators that Swift sees under other names, or finds only in another module: which one hangs on what it compiles together.
-static const int tund_SOCK_RAW = SOCK_RAW;
-static const int tund_SOCK_DGRAM = SOCK_DGRAM;
-static const int tund_SOCK_CLOEXEC = SOCK_CLOEXEC;
+// Enumerators that Swift sees under other names.
 static const __rlimit_resource_t tund_RLIMIT_MEMLOCK = RLIMIT_MEMLOCK;
 static const __rlimit_resource_t tund_RLIMIT_NOFILE = RLIMIT_NOFILE;

@@ -1,4 +1,3 @@
-internal import CLinux
 internal import Glibc
 internal import TunnelCore
 
@@ -196,7 +195,7 @@ enum TunLink {
     /// local route comes from a work queue (net/ipv6/addrconf.c `addrconf_dad_work`). Until then peers hear "no route" from
     /// us. Waits for it, at most a second.
     private static func waitUntilAtWork(_ address: IPv6Address, on link: LinkInfo) {
-        let descriptor = socket(AF_INET6, tund_SOCK_DGRAM | tund_SOCK_CLOEXEC, 0)
+        let descriptor = socket(AF_INET6, Int32(SOCK_DGRAM.rawValue | SOCK_CLOEXEC.rawValue), 0)
         guard descriptor >= 0 else { return }
         defer { close(descriptor) }
         var name = sockaddr_in6()

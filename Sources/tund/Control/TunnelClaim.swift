@@ -1,4 +1,3 @@
-internal import CLinux
 internal import Glibc
 internal import TunnelCore
 
@@ -125,7 +124,7 @@ struct TunnelClaim: Equatable, Sendable {
 
         init(_ claims: [TunnelClaim]) throws(ControlError) {
             for claim in claims {
-                let opened = socket(AF_UNIX, tund_SOCK_DGRAM | tund_SOCK_CLOEXEC, 0)
+                let opened = socket(AF_UNIX, Int32(SOCK_DGRAM.rawValue | SOCK_CLOEXEC.rawValue), 0)
                 guard opened >= 0 else { throw ControlError("claim the tunnel's packets", code: errno) }
                 sockets.append(opened)
                 var address = sockaddr_un()
