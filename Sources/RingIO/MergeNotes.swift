@@ -5,9 +5,9 @@ internal import Synchronization
 /// What the guardians noted of packets that the kernel merged on arrival: their segment size, which a raw socket does not tell.
 ///
 /// A guardian's filter sees each packet with what the kernel knows of it (`MergeNotesFilter`). Of merged packets that are not TCP it
-/// puts the segment size and the first bytes into a queue of the kernel's, before a receiver has the packet. Whoever asks about a
-/// packet takes what is in the queue into a table first: a system call, under a lock of the whole process. Only unfinished datagrams
-/// are asked about, which come from peers on the same machine and from the merging itself, not over a wire.
+/// puts the segment size and the first bytes into a queue of the kernel's, before a receiver has the packet. A worker that wants to
+/// ask about packets of a batch takes what is in the queue into a table first (`collect`), which all workers share. Only unfinished
+/// datagrams are asked about, which come from peers on the same machine and from the merging itself, not over a wire.
 public final class MergeNotes: Sendable {
     public enum Note: Hashable, Sendable {
         /// The packet was not merged.
@@ -43,7 +43,8 @@ public final class MergeNotes: Sendable {
         try check("setsockopt(SO_ATTACH_BPF)", result)
     }
 
-    /// Looks up a packet from a receiver, IPv4 header first. A note is good for one packet.
+    /// Looks up a packet from a receiver, IPv4 header first, that was received before `collect` was last called. A note is good for
+    /// one packet.
     /// - Parameter now: nanoseconds of the monotonic clock.
     public func find(_ packet: RawSpan, _ inner: InnerProtocol, at now: UInt64) -> Note {
         let length = MergeNotesFilter.headLength(inner)
@@ -52,11 +53,11 @@ public final class MergeNotes: Sendable {
         for index in 0..<length / 8 {
             head[index] = unsafe packet.unsafeLoadUnaligned(fromByteOffset: index * 8, as: UInt64.self)
         }
-        return table.withLock { table in
-            collect(into: &table, at: now)
-            return table.take(head, at: now)
-        }
+        return table.withLock { $0.take(head, at: now) }
     }
+
+    /// Puts what the guardians noted so far into the table.
+    public func collect(at now: UInt64) { table.withLock { collect(into: &$0, at: now) } }
 
     /// Forgets notes of packets that nobody asks about (refused ones, lost ones). To be called once a second.
     public func tidy(at now: UInt64) {

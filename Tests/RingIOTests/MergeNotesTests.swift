@@ -297,6 +297,7 @@ private let canTakeNotes = (try? MergeNotes()) != nil
 
 extension MergeNotes {
     fileprivate func find(_ packet: [UInt8], _ inner: InnerProtocol) -> Note {
-        unsafe find(packet.span.bytes, inner, at: 0)
+        collect(at: 0)
+        return unsafe find(packet.span.bytes, inner, at: 0)
     }
 }

@@ -129,6 +129,7 @@ import TunnelCore
 
     /// Knows that the kernel merged datagrams of 8 bytes.
     final class FakeWitness: DatagramWitness {
+        func beginBatch() {}
         func datagrams(in packet: RawSpan) -> DatagramCount { packet.byteCount > 20 + 48 + 8 ? .several(of: 8) : .one }
     }
 

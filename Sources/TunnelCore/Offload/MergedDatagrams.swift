@@ -11,6 +11,8 @@ public enum DatagramCount: Hashable, Sendable {
 
 /// Who saw what the kernel knows of a packet.
 public protocol DatagramWitness: AnyObject, Sendable {
+    /// Packets of a new batch will be asked about. What was seen of them was seen before this.
+    func beginBatch()
     /// - Parameter packet: as the raw socket handed it over, IPv4 header first. It is asked about once.
     func datagrams(in packet: RawSpan) -> DatagramCount
 }

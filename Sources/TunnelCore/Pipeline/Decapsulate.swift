@@ -47,6 +47,7 @@ extension TunnelPolicy {
         _ batch: borrowing FixedList<Slice>, in memory: inout MutableRawSpan, merge: inout ReceiveMerge,
         witness: (any DatagramWitness)? = nil, into frames: inout FrameBatch, counters: inout Counters
     ) {
+        witness?.beginBatch()
         for index in 0..<batch.count {
             let slice = batch[index]
             let reason: DropReason

@@ -14,6 +14,7 @@ import TunnelCore
 
         init(_ answer: @escaping @Sendable ([UInt8]) -> DatagramCount) { self.answer = answer }
 
+        func beginBatch() {}
         func datagrams(in packet: RawSpan) -> DatagramCount {
             let bytes = unsafe packet.withUnsafeBytes { unsafe Array($0) }
             log.withLock { $0.append(bytes) }
