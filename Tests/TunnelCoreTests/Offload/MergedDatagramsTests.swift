@@ -10,11 +10,14 @@ import TunnelCore
     final class FakeWitness: DatagramWitness {
         private let answer: @Sendable ([UInt8]) -> DatagramCount
         private let log = Mutex<[[UInt8]]>([])
-        var asked: [[UInt8]] { log.withLock(\.self) }
+        /// Nothing for the beginning of a batch, and the packets it was asked about.
+        var heard: [[UInt8]] { log.withLock(\.self) }
+        var asked: [[UInt8]] { heard.filter { !$0.isEmpty } }
 
         init(_ answer: @escaping @Sendable ([UInt8]) -> DatagramCount) { self.answer = answer }
 
-        func beginBatch() {}
+        func beginBatch() { log.withLock { $0.append([]) } }
+
         func datagrams(in packet: RawSpan) -> DatagramCount {
             let bytes = unsafe packet.withUnsafeBytes { unsafe Array($0) }
             log.withLock { $0.append(bytes) }
@@ -203,6 +206,16 @@ import TunnelCore
         var bench = DownlinkBench([row.packet])
         _ = bench.run(row.policy, witness: witness)
         #expect(witness.asked == (row.isAsked ? [row.packet] : []))
+    }
+
+    @Test func itIsToldWhereABatchBegins() {
+        let (first, second) = (Self.outer(Self.udp6(9)), Self.outer(Self.udp6(10)))
+        let witness = FakeWitness { _ in .one }
+        for packets in [[first, second], [second]] {
+            var bench = DownlinkBench(packets)
+            _ = bench.run(witness: witness)
+        }
+        #expect(witness.heard == [[], first, second, [], second])
     }
 
     @Test func inABatchItIsAskedAboutEachOnce() {
