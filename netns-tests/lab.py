@@ -407,7 +407,10 @@ class Lab:
         return outside
 
     def underlay(self, addresses: dict[str, str], *, mtu: int = 1500) -> list[Namespace]:
-        """Hosts {name: IPv4 address/length}, each with an eth0, all on one switch."""
+        """Hosts {name: IPv4 address/length}, each with an eth0, all on one switch.
+
+        They know each other's hardware addresses: the kernel keeps packets for a neighbour that it still asks for, and lets
+        those that follow the answer overtake them."""
         switch = self.namespace("switch")
         switch.ip("link add bridge0 type bridge mcast_snooping 0", "link set bridge0 up")
         hosts = []
@@ -417,6 +420,11 @@ class Lab:
             host.ip(f"addr add {address} dev eth0")
             switch.ip(f"link set to-{name} master bridge0")
             hosts.append(host)
+        for host, address in zip(hosts, addresses.values()):
+            [hardware] = re.findall(r"link/ether (\S+)", host.show("link show eth0"))
+            for other in hosts:
+                if other is not host:
+                    other.ip(f"neigh add {address.split('/')[0]} lladdr {hardware} dev eth0 nud reachable")
         return hosts
 
     def tund(self, namespace: Namespace, options: str = "", **arguments) -> Tund:

@@ -45,6 +45,17 @@ def test_transfers_are_verified(wired):
     assert traffic.udp(b, a, "2001:db8::1", count=60)
 
 
+def test_hosts_need_not_ask_for_each_other():
+    with Lab() as lab:
+        a, b = lab.underlay({"a": "10.0.0.1/8", "b": "10.0.0.2/8"})
+        wire = lab.packet_socket(lab.namespaces[0], "to-a")
+        for host, other in (a, "10.0.0.2"), (b, "10.0.0.1"):
+            assert host.ping(other)
+        arrived = wire.drain()
+        assert any(packet[:1] == b"\x45" for packet in arrived)
+        assert not any(packet.startswith(b"\x00\x01\x08\x00") for packet in arrived), "ARP: Ethernet, IPv4"
+
+
 def test_a_lab_leaves_nothing():
     with Lab() as lab:
         name = lab.namespace("x").name
