@@ -208,9 +208,9 @@ def test_between_hosts_while_routes_come_and_go(lab):
             a.ip("route replace 2001:db8::/32 via ::192.0.2.1 dev tund0")
         assert transfer.result()
     assert rounds > 2
-    # The last change is followed a moment later.
-    tund.wait_until(lambda: a.ping("2001:db8::1"), "answer through the last next hop")
-    assert a.ping("2001:db8::1", count=3)
     drops = {name: value for name, value in (tund.counters() - before).items() if name.startswith(("uplink.", "downlink."))
              and name.split(".")[1] not in ("packets", "bytes")}
     assert not drops, drops
+    # The last change is followed a moment later.
+    tund.wait_until(lambda: a.ping("2001:db8::1"), "answer through the last next hop")
+    assert a.ping("2001:db8::1", count=3)
