@@ -3,7 +3,7 @@ entry that no case needed. docs/rfc.md has each of them by its name, with its re
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv6Address, IPv6Network, ip_network
 
@@ -160,7 +160,25 @@ NAMES = {entry.name for entry in TABLE + IPV4_TABLE + ERROR_TABLE}
 UNCOUNTED = {"port-unreachable", "embedded-multicast", "fragmentation-needed"}
 
 
-def explanation(tunnel: Tunnel, case: Case, difference: Difference) -> Intended | None:
-    """Which entry explains one difference of a case."""
+def explanations(tunnel: Tunnel, case: Case, difference: Difference) -> Iterator[Intended]:
+    """The entries that explain one difference of a case, the most special one first."""
     table = ERROR_TABLE if case.error else IPV4_TABLE if tunnel.carries_ipv4 else TABLE
-    return next((entry for entry in table if entry.explains(tunnel, case, difference)), None)
+    return (entry for entry in table if entry.explains(tunnel, case, difference))
+
+
+def is_counted_elsewhere(tunnel: Tunnel, case: Case) -> bool:
+    """Whether the two may count a case differently though nothing else shows: tund has a check against it that sit has not, and sit
+    drops it for another reason, or later."""
+    drop = Difference("device" if case.way == "wire" else "wire", [case.packet], [])
+    if any(entry.name not in UNCOUNTED for entry in explanations(tunnel, case, drop)):
+        return True
+    if not tunnel.prefix or case.way != "wire":
+        return False
+    # Not forwarded into a domain's prefix, it goes back to sit, which sends it to the host itself, where it is spoofed.
+    if case.destination == IPv6Address(f"::{tunnel.local}"):
+        return True
+    # No host of the domain, in 6to4 a private one; to sit the inner source is a wrong one.
+    outer = case.outer_source
+    return tunnel.source_check == "strict" and (
+        is_martian(outer) or outer not in tunnel.network
+        or tunnel.relay_prefix == "0.0.0.0/0" and in_any(outer, "10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16"))
