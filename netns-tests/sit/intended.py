@@ -69,6 +69,10 @@ def is_martian(host: IPv4Address) -> bool:
     return in_any(host, "0.0.0.0/8", "127.0.0.0/8", "224.0.0.0/3")
 
 
+#: What means something only within a site.
+PRIVATE = ["10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "169.254.0.0/16", "100.64.0.0/10"]
+
+
 def lies_about_its_length(packet: bytes) -> bool:
     return len(packet) < 40 or int.from_bytes(packet[4:6], "big") + 40 != len(packet)
 
@@ -179,6 +183,6 @@ def is_counted_elsewhere(tunnel: Tunnel, case: Case) -> bool:
         return True
     # No host of the domain, in 6to4 a private one; to sit the inner source is a wrong one.
     outer = case.outer_source
+    is_6to4 = (tunnel.prefix, tunnel.relay_prefix) == ("2002::/16", "0.0.0.0/0")
     return tunnel.source_check == "strict" and (
-        is_martian(outer) or outer not in tunnel.network
-        or tunnel.relay_prefix == "0.0.0.0/0" and in_any(outer, "10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16"))
+        is_martian(outer) or outer not in tunnel.network or is_6to4 and in_any(outer, *PRIVATE))
