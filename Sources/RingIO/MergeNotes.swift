@@ -36,10 +36,13 @@ public final class MergeNotes: Sendable {
 
     /// Makes a guardian take notes; like the filter it had, the new one takes no packet. The guardian must have been made after
     /// the receivers: the kernel shows a packet to the newest socket first.
-    public func attach(to guardian: Int32, _ inner: InnerProtocol) throws(SystemError) {
+    public func attach(to guardian: RawListener, _ inner: InnerProtocol) throws(SystemError) {
+        for socket in guardian.rawDescriptors { try attach(to: socket, inner) }
+    }
+
+    func attach(to socket: Int32, _ inner: InnerProtocol) throws(SystemError) {
         var descriptor = inner == .ipv6 ? ipv6Filter.rawValue : ipv4Filter.rawValue
-        let result = unsafe setsockopt(
-            guardian, SOL_SOCKET, SO_ATTACH_BPF, &descriptor, socklen_t(MemoryLayout<Int32>.size))
+        let result = unsafe setsockopt(socket, SOL_SOCKET, SO_ATTACH_BPF, &descriptor, socklen_t(MemoryLayout<Int32>.size))
         try check("setsockopt(SO_ATTACH_BPF)", result)
     }
 

@@ -1,17 +1,17 @@
 internal import CLinux
 internal import Glibc
 
-/// What all sockets of one tunnel have in common.
-public struct UnderlayBinding: Sendable {
-    /// The tunnel's own address, in host order.
-    public var local: UInt32
+/// What all sockets of one tunnel have in common from the moment they are made.
+public struct UnderlayScope: Sendable {
+    /// Point to point: the only host that packets come from, in host order.
+    public var remote: UInt32?
     /// Only through this interface or VRF, where one is named.
     public var device: String?
     /// Of the packets sent, for routing rules and netfilter; 0: none.
     public var mark: UInt32
 
-    public init(local: UInt32, device: String? = nil, mark: UInt32 = 0) {
-        self.local = local
+    public init(remote: UInt32? = nil, device: String? = nil, mark: UInt32 = 0) {
+        self.remote = remote
         self.device = device
         self.mark = mark
     }
@@ -23,127 +23,169 @@ public enum InnerProtocol: Int32, Sendable {
     case ipv6 = 41
 }
 
-/// A raw IPv4 socket of protocol 41 or 4, in one of the three roles it has here. None of them takes a packet before it is
-/// bound and has its filter: a new raw socket receives at once, from everywhere.
-public struct RawSocket: ~Copyable, Sendable {
-    public let descriptor: Descriptor
+/// A raw IPv4 socket of protocol 41 or 4. Making one takes CAP_NET_RAW; giving it an address, later and again and again, takes no
+/// capability.
+///
+/// It takes no packet before it has an address and its filter: a new raw socket receives at once, from everywhere.
+final class RawSocket: Sendable {
+    private let descriptor: Descriptor
+    var rawDescriptor: Int32 { descriptor.rawValue }
+    /// The `--dev` interface, which `disconnect` forgets; 0: none. By number, since a name may change.
+    private let deviceIndex: Int32
 
-    /// Receives the packets of one worker's flows, IPv4 header included. No error queue: with one, every ICMP error would
-    /// end the multishot receive.
-    public static func receiver(
-        _ binding: UnderlayBinding, _ inner: InnerProtocol, worker: Int, of workers: Int
-    ) throws(SystemError) -> RawSocket {
-        let socket = try RawSocket(binding, inner, connected: false)
-        // The default (208 KiB) holds a few dozen packets of a burst; the plain option stops at net.core.rmem_max.
-        try socket.set(SOL_SOCKET, SO_RCVBUFFORCE, 8 << 20, "SO_RCVBUFFORCE")
-        drain(socket.descriptor.rawValue)
-        try SocketFilter.flows(of: worker, among: workers, inner).attach(to: socket.descriptor.rawValue)
-        return socket
-    }
+    /// The local address before a real one is given: no host has it, and a packet from it leaves no interface but lo
+    /// (`__mkroute_output` refuses it with EINVAL).
+    static var nobody: UInt32 { 0x7F29_2929 }
 
-    /// Sends. Connected to the local address, it matches no packet and no ICMP error; a connected socket gives its packets
-    /// an IPv4 identification even with DF, as sit does.
-    /// - Parameters:
-    ///   - dontFragment: DF, and EMSGSIZE for what exceeds the path MTU; else the packet is fragmented.
-    ///   - ttl, tos: for packets sent without their own.
-    public static func sender(
-        _ binding: UnderlayBinding, _ inner: InnerProtocol, dontFragment: Bool, ttl: UInt8, tos: UInt8
-    ) throws(SystemError) -> RawSocket {
-        let socket = try RawSocket(binding, inner, connected: true)
-        let discovery = dontFragment ? IP_PMTUDISC_DO : IP_PMTUDISC_DONT
-        try socket.set(Int32(IPPROTO_IP), IP_MTU_DISCOVER, Int32(discovery), "IP_MTU_DISCOVER")
-        try socket.set(Int32(IPPROTO_IP), IP_TTL, Int32(ttl), "IP_TTL")
-        try socket.set(Int32(IPPROTO_IP), IP_TOS, Int32(tos), "IP_TOS")
-        // Without it the kernel hides that a queueing discipline dropped the packet (ENOBUFS).
-        try socket.set(Int32(IPPROTO_IP), IP_RECVERR, 1, "IP_RECVERR")
-        // Packets to neighbours that do not answer are charged here while they wait. One sender's dead neighbours must not stop
-        // what goes to the others, so the neighbour queues and the queueing discipline are the limits, not this one.
-        try socket.set(SOL_SOCKET, SO_SNDBUFFORCE, 256 << 20, "SO_SNDBUFFORCE")
-        return socket
-    }
-
-    /// Takes no packets but keeps the kernel from answering "protocol unreachable" when a receiver's buffer is full; and it is
-    /// where ICMP errors arrive, each with the IPv4 header it quotes.
-    public static func guardian(_ binding: UnderlayBinding, _ inner: InnerProtocol) throws(SystemError) -> RawSocket {
-        let socket = try RawSocket(binding, inner, connected: false)
-        try socket.set(Int32(IPPROTO_IP), IP_HDRINCL, 1, "IP_HDRINCL")
-        try socket.set(Int32(IPPROTO_IP), IP_RECVERR, 1, "IP_RECVERR")
-        try socket.set(Int32(IPPROTO_IP), IP_RECVERR_RFC4884, 1, "IP_RECVERR_RFC4884")
-        return socket
-    }
-
-    private init(_ binding: UnderlayBinding, _ inner: InnerProtocol, connected: Bool) throws(SystemError) {
+    /// A socket that takes nothing.
+    /// - Parameter isListed: whether packets and ICMP errors find it. For one that only sends they need not, and each listed socket
+    ///   costs every packet of this host a little.
+    init(_ inner: InnerProtocol, _ scope: UnderlayScope, isListed: Bool) throws(SystemError) {
         let socket = Glibc.socket(AF_INET, Int32(SOCK_RAW.rawValue | SOCK_CLOEXEC.rawValue), inner.rawValue)
-        let descriptor = Descriptor(try check("socket(AF_INET, SOCK_RAW, \(inner.rawValue))", socket))
+        descriptor = Descriptor(try check("socket(AF_INET, SOCK_RAW, \(inner.rawValue))", socket))
         try SocketFilter.nothing.attach(to: socket)
         // Before the address: a VRF has addresses of its own.
-        if let device = binding.device {
+        if let device = scope.device {
             let result = unsafe device.withCString {
                 unsafe setsockopt(socket, SOL_SOCKET, SO_BINDTODEVICE, $0, socklen_t(device.utf8.count))
             }
             try check("setsockopt(SO_BINDTODEVICE, \(device))", result)
+            deviceIndex = Self.option(SOL_SOCKET, SO_BINDTOIFINDEX, of: socket) ?? 0
+        } else {
+            deviceIndex = 0
         }
-        if binding.mark != 0 {
-            var mark = binding.mark
-            let result = unsafe setsockopt(socket, SOL_SOCKET, SO_MARK, &mark, socklen_t(MemoryLayout<UInt32>.size))
-            try check("setsockopt(SO_MARK)", result)
-        }
-        try Self.assign(binding.local, to: socket, connected: connected)
-        self.descriptor = descriptor
+        if scope.mark != 0 { try set(SOL_SOCKET, SO_MARK, Int32(bitPattern: scope.mark), "SO_MARK") }
+        if !isListed { try disconnect() }
+        try bindToNobody()
     }
 
-    /// Gives an open socket another local address. It needs no capability, and the filter and all options stay.
-    /// - Parameter isSender: connected, as `sender` makes it.
-    public static func rebind(_ socket: Int32, to local: UInt32, isSender: Bool) throws(SystemError) {
-        if isSender {
-            var nobody = sockaddr(sa_family: sa_family_t(AF_UNSPEC), sa_data: (0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0))
-            try check("connect(AF_UNSPEC)", unsafe connect(socket, &nobody, socklen_t(MemoryLayout<sockaddr>.size)))
-        }
-        try assign(local, to: socket, connected: isSender)
+    // MARK: Address
+
+    /// The local address, in host order.
+    var localAddress: UInt32 { unsafe name(getsockname) ?? 0 }
+
+    var isConnected: Bool { unsafe name(getpeername) != nil }
+
+    /// - Throws: EADDRNOTAVAIL if this host has no such address; EINVAL if the socket is connected.
+    func bind(to local: UInt32) throws(SystemError) {
+        try unsafe check("bind", Self.withAddress(local) { unsafe Glibc.bind(descriptor.rawValue, $0, $1) })
     }
 
-    private static func assign(_ local: UInt32, to socket: Int32, connected: Bool) throws(SystemError) {
-        var address = socketAddress(local)
-        let failed = unsafe withUnsafePointer(to: &address) {
-            unsafe $0.withMemoryRebound(to: sockaddr.self, capacity: 1) { address in
-                let length = socklen_t(MemoryLayout<sockaddr_in>.size)
-                if unsafe bind(socket, address, length) < 0 { return "bind" }
-                if connected, unsafe connect(socket, address, length) < 0 { return "connect" }
-                return ""
-            }
-        }
-        if !failed.isEmpty { throw SystemError(failed) }
+    /// - Throws: ENETUNREACH and the like if there is no route.
+    func connect(to remote: UInt32) throws(SystemError) {
+        try unsafe check("connect", Self.withAddress(remote, port: 1) { unsafe Glibc.connect(descriptor.rawValue, $0, $1) })
     }
 
-    static func socketAddress(_ address: UInt32) -> sockaddr_in {
+    /// The kernel forgets the socket's addresses and its interface then, which is set again here, and takes the socket off its list
+    /// (`__udp_disconnect`): packets and ICMP errors do not find it any more, whatever it is bound or connected to.
+    func disconnect() throws(SystemError) {
+        var nobody = sockaddr(sa_family: sa_family_t(AF_UNSPEC), sa_data: (0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0))
+        let result = unsafe Glibc.connect(descriptor.rawValue, &nobody, socklen_t(MemoryLayout<sockaddr>.size))
+        try check("connect(AF_UNSPEC)", result)
+        // Needs no capability where none is set (Linux 5.7).
+        if deviceIndex != 0 { try set(SOL_SOCKET, SO_BINDTOIFINDEX, deviceIndex, "SO_BINDTOIFINDEX") }
+    }
+
+    func bindToNobody() throws(SystemError) {
+        // lo may be down, and a VRF has no such address.
+        try set(Int32(IPPROTO_IP), IP_FREEBIND, 1, "IP_FREEBIND")
+        try bind(to: Self.nobody)
+        try set(Int32(IPPROTO_IP), IP_FREEBIND, 0, "IP_FREEBIND")
+    }
+
+    /// - Parameter port: means nothing here, but without one `inet_getname` takes a connected socket for an unconnected one.
+    static func socketAddress(_ address: UInt32, port: UInt16 = 0) -> sockaddr_in {
         sockaddr_in(
-            sin_family: sa_family_t(AF_INET), sin_port: 0, sin_addr: in_addr(s_addr: address.bigEndian),
+            sin_family: sa_family_t(AF_INET), sin_port: port.bigEndian, sin_addr: in_addr(s_addr: address.bigEndian),
             sin_zero: (0, 0, 0, 0, 0, 0, 0, 0))
     }
 
-    private func set(_ level: Int32, _ option: Int32, _ value: Int32, _ name: String) throws(SystemError) {
+    private static func withAddress(
+        _ address: UInt32, port: UInt16 = 0, _ body: (UnsafePointer<sockaddr>, socklen_t) -> Int32
+    ) -> Int32 {
+        var address = socketAddress(address, port: port)
+        return unsafe withUnsafePointer(to: &address) {
+            unsafe $0.withMemoryRebound(to: sockaddr.self, capacity: 1) {
+                unsafe body($0, socklen_t(MemoryLayout<sockaddr_in>.size))
+            }
+        }
+    }
+
+    private func name(_ get: (Int32, UnsafeMutablePointer<sockaddr>, UnsafeMutablePointer<socklen_t>) -> Int32) -> UInt32? {
+        var address = sockaddr_in()
+        var length = socklen_t(MemoryLayout<sockaddr_in>.size)
+        let result = unsafe withUnsafeMutablePointer(to: &address) {
+            unsafe $0.withMemoryRebound(to: sockaddr.self, capacity: 1) { unsafe get(descriptor.rawValue, $0, &length) }
+        }
+        return result == 0 ? UInt32(bigEndian: address.sin_addr.s_addr) : nil
+    }
+
+    // MARK: Options
+
+    func set(_ level: Int32, _ option: Int32, _ value: Int32, _ name: String) throws(SystemError) {
         var value = value
         let result = unsafe setsockopt(descriptor.rawValue, level, option, &value, socklen_t(MemoryLayout<Int32>.size))
         try check("setsockopt(\(name))", result)
     }
 
-    /// Throws away what came before the filter stood, or before all filters did.
-    public static func drain(_ receiver: Int32) {
-        var byte: UInt8 = 0
-        while unsafe recv(receiver, &byte, 1, Int32(MSG_DONTWAIT)) >= 0 {}
+    private static func option(_ level: Int32, _ option: Int32, of socket: Int32) -> Int32? {
+        var value: Int32 = 0
+        var length = socklen_t(MemoryLayout<Int32>.size)
+        return unsafe getsockopt(socket, level, option, &value, &length) == 0 ? value : nil
     }
-}
 
-extension RawSocket {
-    /// Packets that the kernel did not queue because a receiver's buffer was full. It counts them before it asks the filter, so
-    /// beside other workers' sockets this is an upper bound.
-    public static func overflows(of receiver: Int32) -> UInt64 {
+    /// Makes a buffer larger than this host's limit allows, where the process may: the capability counts in the first user
+    /// namespace only.
+    /// - Returns: what is missing, where it may not.
+    func enlarge(_ buffer: SocketBuffer, to bytes: Int32) throws(SystemError) -> BufferShortage? {
+        do throws(SystemError) {
+            try set(SOL_SOCKET, buffer.force, bytes, buffer.forceName)
+            return nil
+        } catch {
+            if error.code != EPERM { throw error }
+        }
+        try set(SOL_SOCKET, buffer.plain, bytes, buffer.plainName)
+        // The kernel doubles what it is told, for its own structures.
+        let granted = (Self.option(SOL_SOCKET, buffer.plain, of: descriptor.rawValue) ?? 0) / 2
+        return granted < bytes ? BufferShortage(buffer: buffer, wanted: Int(bytes), granted: Int(granted)) : nil
+    }
+
+    /// Throws away what came before the filter stood.
+    func drain() {
+        var byte: UInt8 = 0
+        while unsafe recv(descriptor.rawValue, &byte, 1, Int32(MSG_DONTWAIT)) >= 0 {}
+    }
+
+    /// Packets that the kernel did not queue because the buffer was full. It counts them before it asks the filter, so beside other
+    /// workers' sockets this is an upper bound.
+    var overflows: UInt64 {
         var information = [UInt32](repeating: 0, count: 16)
         var length = socklen_t(information.count * MemoryLayout<UInt32>.size)
         let drops = 8  // SK_MEMINFO_DROPS of <linux/sock_diag.h>
-        guard unsafe getsockopt(receiver, SOL_SOCKET, SO_MEMINFO, &information, &length) == 0,
+        guard unsafe getsockopt(descriptor.rawValue, SOL_SOCKET, SO_MEMINFO, &information, &length) == 0,
             Int(length) > drops * MemoryLayout<UInt32>.size
         else { return 0 }
         return UInt64(information[drops])
     }
+}
+
+/// One of a socket's two buffers.
+public enum SocketBuffer: Hashable, Sendable {
+    case receive
+    case send
+
+    /// What limits it.
+    public var sysctl: String { self == .receive ? "net.core.rmem_max" : "net.core.wmem_max" }
+    fileprivate var force: Int32 { self == .receive ? SO_RCVBUFFORCE : SO_SNDBUFFORCE }
+    fileprivate var plain: Int32 { self == .receive ? SO_RCVBUF : SO_SNDBUF }
+    fileprivate var forceName: String { self == .receive ? "SO_RCVBUFFORCE" : "SO_SNDBUFFORCE" }
+    fileprivate var plainName: String { self == .receive ? "SO_RCVBUF" : "SO_SNDBUF" }
+}
+
+/// A socket's buffer that is smaller than it should be.
+public struct BufferShortage: Hashable, Sendable {
+    public var buffer: SocketBuffer
+    /// In bytes.
+    public var wanted: Int
+    public var granted: Int
 }

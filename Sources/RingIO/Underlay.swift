@@ -4,6 +4,8 @@ public import Glibc
 public struct UnderlaySockets: Sendable {
     /// Every receive yields one packet with its IPv4 header.
     public var receiver: Int32
+    /// Where a tunnel that is renumbered receives later on; -1: there.
+    public var secondReceiver: Int32
     /// Sends with DF.
     public var sender: Int32
     /// Lets IPv4 fragment.
@@ -34,12 +36,11 @@ public struct RawUnderlay: ~Copyable, Underlay {
     private let ttl: UInt8
     private let tos: UInt8
 
-    public init(
-        _ binding: UnderlayBinding, carrying inner: [InnerProtocol], worker: Int, of workers: Int, ttl: UInt8, tos: UInt8
-    ) throws(SystemError) {
-        sockets = try inner.map { inner throws(SystemError) in
-            try RawSockets(binding, inner, worker: worker, of: workers, ttl: ttl, tos: tos)
-        }
+    /// - Parameters:
+    ///   - sockets: one worker's, one for each protocol that the tunnel carries.
+    ///   - ttl, tos: as these were made with.
+    public init(_ sockets: [RawSockets], ttl: UInt8, tos: UInt8) {
+        self.sockets = sockets
         self.ttl = ttl
         self.tos = tos
     }
@@ -75,25 +76,45 @@ public struct RawUnderlay: ~Copyable, Underlay {
     }
 }
 
-/// A worker's sockets of one protocol.
-private final class RawSockets: Sendable {
-    let inner: InnerProtocol
-    private let sender: RawSocket
-    private let fragmentingSender: RawSocket
-    private let receiver: RawSocket
+/// A worker's raw sockets of one protocol. They are made while the process has CAP_NET_RAW, and take and send nothing before
+/// they are given an address.
+public final class RawSockets: Sendable {
+    public let inner: InnerProtocol
+    private let sender: RawSender
+    private let fragmentingSender: RawSender
+    private let receiver: RawListener
 
-    init(
-        _ binding: UnderlayBinding, _ inner: InnerProtocol, worker: Int, of workers: Int, ttl: UInt8, tos: UInt8
+    /// - Parameters:
+    ///   - isRenumbered: whether they will be given more than one address.
+    ///   - ttl, tos: for packets sent without their own.
+    public init(
+        _ inner: InnerProtocol, _ scope: UnderlayScope, isRenumbered: Bool, worker: Int, of workers: Int, ttl: UInt8, tos: UInt8
     ) throws(SystemError) {
         self.inner = inner
-        sender = try RawSocket.sender(binding, inner, dontFragment: true, ttl: ttl, tos: tos)
-        fragmentingSender = try RawSocket.sender(binding, inner, dontFragment: false, ttl: ttl, tos: tos)
-        receiver = try RawSocket.receiver(binding, inner, worker: worker, of: workers)
+        sender = try RawSender(inner, scope, .isRefused, ttl: ttl, tos: tos)
+        fragmentingSender = try RawSender(inner, scope, .isFragmented, ttl: ttl, tos: tos)
+        receiver = try .receiver(inner, scope, isRenumbered: isRenumbered, worker: worker, of: workers)
     }
 
+    /// Goes over to a local address, the first or another one. It needs no capability, and may be called at any time.
+    public func bind(to local: UInt32) throws(SystemError) {
+        try receiver.bind(to: local)
+        for sender in [sender, fragmentingSender] { try sender.bind(to: local) }
+    }
+
+    /// Takes nothing until `bind` is called again.
+    public func rest() throws(SystemError) { try receiver.rest() }
+
+    /// Buffers that the host did not grant.
+    public var shortages: [BufferShortage] { [receiver.shortage, sender.shortage].compactMap(\.self) }
+
+    /// Packets that came while the receiver's buffer was full; an upper bound.
+    public var overflows: UInt64 { receiver.overflows }
+
     var descriptors: UnderlaySockets {
-        UnderlaySockets(
-            receiver: receiver.descriptor.rawValue, sender: sender.descriptor.rawValue,
-            fragmentingSender: fragmentingSender.descriptor.rawValue)
+        let receivers = receiver.rawDescriptors
+        return UnderlaySockets(
+            receiver: receivers[0], secondReceiver: receivers.count > 1 ? receivers[1] : -1, sender: sender.rawDescriptor,
+            fragmentingSender: fragmentingSender.rawDescriptor)
     }
 }

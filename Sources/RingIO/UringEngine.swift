@@ -33,8 +33,7 @@ public struct UringEngine<Link: Underlay & ~Copyable>: PacketEngine, ~Copyable, 
     private enum Request: UInt64 {
         case tunRead = 1
         case tunPoll
-        case receiveIPv6
-        case receiveIPv4
+        case receive
         case send
         /// A send that comes again without DF.
         case resend
@@ -47,9 +46,10 @@ public struct UringEngine<Link: Underlay & ~Copyable>: PacketEngine, ~Copyable, 
     private enum File {
         static var tun: Int32 { 0 }
         static var wakeUp: Int32 { 1 }
-        static func receiver(_ inner: InnerProtocol) -> Int32 { inner == .ipv6 ? 2 : 5 }
-        static func sender(_ inner: InnerProtocol) -> Int32 { inner == .ipv6 ? 3 : 6 }
-        static func fragmentingSender(_ inner: InnerProtocol) -> Int32 { inner == .ipv6 ? 4 : 7 }
+        static func sender(_ inner: InnerProtocol) -> Int32 { inner == .ipv6 ? 2 : 3 }
+        static func fragmentingSender(_ inner: InnerProtocol) -> Int32 { inner == .ipv6 ? 4 : 5 }
+        /// Up to four, which a bit set has room for.
+        static var receivers: Int32 { 6 }
     }
 
     /// In the user data of a send, beside its frame's number: it carries IPv4.
@@ -92,9 +92,8 @@ public struct UringEngine<Link: Underlay & ~Copyable>: PacketEngine, ~Copyable, 
     private let retryDelay: TimeSpec
 
     private var isReadArmed = false
-    /// Receives under way; what has no socket counts as one, too.
-    private var isIPv6Armed: Bool
-    private var isIPv4Armed: Bool
+    /// Of the receivers, those that wait to be armed, as bits by number.
+    private var idleReceivers: UInt32
     private var isRetryArmed = false
     private var isPollArmed = false
     private var readsInFlight = 0
@@ -121,14 +120,14 @@ public struct UringEngine<Link: Underlay & ~Copyable>: PacketEngine, ~Copyable, 
         var tunBuffers = try BufferRing(group: 0, entries: Self.tunSlots, in: ring)
         var underlayBuffers = try BufferRing(group: 1, entries: Self.underlaySlots, in: ring)
         let (ipv6, ipv4) = (underlay.sockets(carrying: .ipv6), underlay.sockets(carrying: .ipv4))
+        let receivers = [ipv6?.receiver, ipv6?.secondReceiver, ipv4?.receiver, ipv4?.secondReceiver].map { $0 ?? -1 }
         // -1 leaves a position empty.
-        try ring.register([
-            tun.descriptor.rawValue, wakeUp.rawDescriptor, ipv6?.receiver ?? -1, ipv6?.sender ?? -1,
-            ipv6?.fragmentingSender ?? -1,
-            ipv4?.receiver ?? -1, ipv4?.sender ?? -1, ipv4?.fragmentingSender ?? -1,
-        ])
-        isIPv6Armed = ipv6 == nil
-        isIPv4Armed = ipv4 == nil
+        try ring.register(
+            [
+                tun.descriptor.rawValue, wakeUp.rawDescriptor, ipv6?.sender ?? -1, ipv4?.sender ?? -1,
+                ipv6?.fragmentingSender ?? -1, ipv4?.fragmentingSender ?? -1,
+            ] + receivers)
+        idleReceivers = receivers.indices.reduce(0) { $0 | (receivers[$1] < 0 ? 0 : 1 << UInt32($1)) }
         for slot in 0..<Self.tunSlots { tunBuffers.add(slot, of: memory) }
         for slot in Self.tunSlots..<slots { underlayBuffers.add(slot, of: memory) }
         self.ring = ring
@@ -170,8 +169,8 @@ public struct UringEngine<Link: Underlay & ~Copyable>: PacketEngine, ~Copyable, 
             switch unsafe Request(rawValue: completion.userData >> 32).unsafelyUnwrapped {
             case .tunRead:
                 readCompleted(completion, &sink, &state)
-            case .receiveIPv6, .receiveIPv4:
-                if !completion.hasMore { receiveEnded(completion) }
+            case .receive:
+                if !completion.hasMore { idleReceivers |= 1 << UInt32(truncatingIfNeeded: completion.userData) }
                 if result >= 0 {
                     underlayBuffers.took()
                     arrivals &+= 1
@@ -344,10 +343,7 @@ public struct UringEngine<Link: Underlay & ~Copyable>: PacketEngine, ~Copyable, 
     @inline(__always)
     private mutating func arm() {
         if isRetryArmed { return }
-        if underlayBuffers.available > 0 {
-            if !isIPv6Armed { receive(.ipv6) }
-            if !isIPv4Armed { receive(.ipv4) }
-        }
+        while idleReceivers != 0 && underlayBuffers.available > 0 { receive(from: idleReceivers.trailingZeroBitCount) }
         switch reading {
         case .multishot:
             if isReadArmed || tunBuffers.available == 0 { return }
@@ -373,16 +369,12 @@ public struct UringEngine<Link: Underlay & ~Copyable>: PacketEngine, ~Copyable, 
         }
     }
 
-    private mutating func receive(_ inner: InnerProtocol) {
-        if inner == .ipv6 { isIPv6Armed = true } else { isIPv4Armed = true }
+    private mutating func receive(from number: Int) {
+        idleReceivers &= ~(1 << UInt32(number))
         let entry = unsafe ring.next()
-        unsafe io_uring_prep_recv_multishot(entry, File.receiver(inner), nil, 0, 0)
+        unsafe io_uring_prep_recv_multishot(entry, File.receivers + Int32(number), nil, 0, 0)
         unsafe selectBuffer(from: underlayBuffers.group, entry)
-        unsafe finish(entry, inner == .ipv6 ? .receiveIPv6 : .receiveIPv4)
-    }
-
-    private mutating func receiveEnded(_ completion: Ring.Completion) {
-        if completion.userData >> 32 == Request.receiveIPv6.rawValue { isIPv6Armed = false } else { isIPv4Armed = false }
+        unsafe finish(entry, .receive, number)
     }
 
     @inline(__always)

@@ -168,8 +168,9 @@ private let canTakeNotes = (try? MergeNotes()) != nil
     @Test(arguments: [InnerProtocol.ipv6, .ipv4])
     func aGuardianTakesNotes(inner: InnerProtocol) throws {
         let notes = try MergeNotes()
-        let guardian = try RawSocket.guardian(UnderlayBinding(local: Self.localhost), inner)
-        try notes.attach(to: guardian.descriptor.rawValue, inner)
+        let guardian = try RawListener.guardian(inner, UnderlayScope(), isRenumbered: false)
+        try notes.attach(to: guardian, inner)
+        try guardian.bind(to: Self.localhost)
         for length in [0, 47, 48, 63, 64, 1500] {
             let note = notes.find([UInt8](repeating: 0x45, count: length), inner)
             #expect(note == .none, "\(length) bytes")

@@ -48,7 +48,6 @@ struct Daemon {
         try startWorkers(opened)
         log.info("\(opened.name) is ready")
         let outcome = listen(opened, signals, follower)
-        opened.keepOverflows()
         for thread in opened.threads { thread.stop() }
         for thread in opened.threads { _ = thread.join() }
         printCounters(opened)
@@ -84,27 +83,21 @@ struct Daemon {
         let threads: [WorkerThread<Engine>]
         var icmp: ICMPListener
         let notes: MergeNotes?
-        let receivers: [Int32]
-        let senders: [Int32]
+        /// All workers'.
+        let sockets: [RawSockets]
+        let guardians: [RawListener]
         let finished: WakeUp
-        /// What the receivers had lost when they were closed.
-        private var lastOverflows: UInt64?
-
-        /// To be called before the threads are joined, which closes the sockets.
-        func keepOverflows() { if lastOverflows == nil { lastOverflows = overflows } }
-
-        private var overflows: UInt64 { lastOverflows ?? receivers.reduce(0) { $0 + RawSocket.overflows(of: $1) } }
 
         init(
             name: String, threads: [WorkerThread<Engine>], icmp: consuming ICMPListener, notes: MergeNotes?,
-            receivers: [Int32], senders: [Int32], finished: WakeUp
+            sockets: [RawSockets], guardians: [RawListener], finished: WakeUp
         ) {
             self.name = name
             self.threads = threads
             self.icmp = icmp
             self.notes = notes
-            self.receivers = receivers
-            self.senders = senders
+            self.sockets = sockets
+            self.guardians = guardians
             self.finished = finished
         }
 
@@ -115,24 +108,25 @@ struct Daemon {
                     for thread in threads { thread.waitUntilAdopted() }
                     icmp.policy = policy
                 },
-                rebind: { [unowned self] local throws(ControlError) in try rebind(to: local) })
+                rebind: { [unowned self] local throws(ControlError) in
+                    do throws(SystemError) {
+                        try bind(to: local)
+                    } catch {
+                        throw ControlError("use \(local) as the tunnel's own address", reason: "\(error)", code: error.code)
+                    }
+                })
         }
 
-        private func rebind(to local: IPv4Address) throws(ControlError) {
-            do throws(SystemError) {
-                for socket in icmp.rawDescriptors + receivers {
-                    try RawSocket.rebind(socket, to: local.rawValue, isSender: false)
-                }
-                for socket in senders { try RawSocket.rebind(socket, to: local.rawValue, isSender: true) }
-            } catch {
-                throw ControlError("use \(local) as the tunnel's own address", reason: "\(error)", code: error.code)
-            }
+        /// Gives all sockets a local address. The guardian is first, or its notes would come too late.
+        func bind(to local: IPv4Address) throws(SystemError) {
+            for guardian in guardians { try guardian.bind(to: local.rawValue) }
+            for socket in sockets { try socket.bind(to: local.rawValue) }
         }
 
         var report: CounterReport {
             CounterReport(
                 threads.map { $0.page.read() } + [icmp.counters], threads.map(\.errors),
-                overflows: overflows, icmp: icmp.heard)
+                overflows: sockets.reduce(0) { $0 + $1.overflows }, icmp: icmp.heard)
         }
     }
 
@@ -163,7 +157,8 @@ struct Daemon {
         _ preparation: Preparation, _ underlay: UnderlayNamespace, _ rings: [ReservedRing], _ notes: MergeNotes?
     ) throws(Failure) -> Opened {
         let policy = preparation.policy
-        let binding = UnderlayBinding(local: policy.local.rawValue, device: configuration.device, mark: configuration.mark)
+        let scope = UnderlayScope(device: configuration.device, mark: configuration.mark)
+        let isRenumbered = configuration.isRenumbered
         // What most packets carry is the sockets' own; a message that differs says so.
         let ttl: UInt8 = if case .fixed(let value) = policy.ttl { value } else { 64 }
         let tos: UInt8 = if case .fixed(let value) = policy.tos { value & ~3 } else { 0 }
@@ -180,26 +175,26 @@ struct Daemon {
             var threads: [WorkerThread<Engine>] = []
             var tunWriter: TunWriter?
             var cutsUDP = true
-            var receivers: [Int32] = []
-            var senders: [Int32] = []
+            var sockets: [RawSockets] = []
             for index in 0..<configuration.workers {
                 let queue = try TunDevice.open(name, isFirst: index == 0, nonBlocking: reading == .burst)
                 if index == 0 {
                     cutsUDP = try negotiate(queue)
                     tunWriter = try queue.writer()
                 }
-                let sockets = try underlay.inside { () throws(SystemError) in
-                    try RawUnderlay(
-                        binding, carrying: carried, worker: index, of: configuration.workers, ttl: ttl, tos: tos)
+                let own = try underlay.inside { () throws(SystemError) in
+                    try carried.map { inner throws(SystemError) in
+                        try RawSockets(
+                            inner, scope, isRenumbered: isRenumbered, worker: index, of: configuration.workers, ttl: ttl, tos: tos
+                        )
+                    }
                 }
-                for opened in carried.compactMap({ sockets.sockets(carrying: $0) }) {
-                    receivers.append(opened.receiver)
-                    senders += [opened.sender, opened.fragmentingSender]
-                }
+                sockets += own
                 let wakeUp = try WakeUp()
                 let errors = ErrorTable()
                 let engine = try Engine(
-                    rings[index], tun: queue, underlay: sockets, wakeUp: wakeUp, errors: errors, reading: reading,
+                    rings[index], tun: queue, underlay: RawUnderlay(own, ttl: ttl, tos: tos), wakeUp: wakeUp, errors: errors,
+                    reading: reading,
                     busyPoll: configuration.busyPoll)
                 let processors = Processors.allowed
                 threads.append(
@@ -209,19 +204,21 @@ struct Daemon {
                         witness: notes.map(Witness.init), cutsUDP: cutsUDP, wakeUp: wakeUp, finished: finished,
                         processor: configuration.pinsWorkers ? processors[index % processors.count] : nil))
             }
-            // After the receivers, or its notes would come too late. What they have by now has none.
+            // After the receivers, or its notes would come too late.
             let guardians = try underlay.inside { () throws(SystemError) in
                 try carried.map { inner throws(SystemError) in
-                    let guardian = try Guardian(binding, inner)
-                    try notes?.attach(to: guardian.rawDescriptor, inner)
+                    let guardian = try RawListener.guardian(inner, scope, isRenumbered: isRenumbered)
+                    try notes?.attach(to: guardian, inner)
                     return guardian
                 }
             }
-            for receiver in receivers { RawSocket.drain(receiver) }
+            for shortage in Set(sockets.flatMap(\.shortages)) { log.warning("\(Self.explain(shortage))") }
             let icmp = try ICMPListener(guardians, tun: tunWriter.take()!, policy: policy, softErrors: softErrors)
-            return Opened(
-                name: name, threads: threads, icmp: icmp, notes: notes, receivers: receivers, senders: senders,
+            let opened = Opened(
+                name: name, threads: threads, icmp: icmp, notes: notes, sockets: sockets, guardians: guardians,
                 finished: finished)
+            try opened.bind(to: policy.local)
+            return opened
         } catch {
             throw Failure(explain(error))
         }
@@ -234,6 +231,13 @@ struct Daemon {
         if agreed.udp != offloads.udpSegmentation { log.info("this kernel has no UDP segmentation for a TUN (Linux 6.2)") }
         if agreed.tcp != offloads.tcpSegmentation { log.warning("this kernel has no TCP segmentation for a TUN") }
         return agreed.udp == offloads.udpSegmentation
+    }
+
+    private static func explain(_ shortage: BufferShortage) -> String {
+        let name = shortage.buffer == .receive ? "receive" : "send"
+        return
+            "the sockets' \(name) buffers are \(shortage.granted >> 10) KiB in place of \(shortage.wanted >> 10): bursts may be lost"
+            + " (this process is not root in the host's first user namespace; raise \(shortage.buffer.sysctl) there)"
     }
 
     /// The remedies for what a host may refuse.
@@ -297,7 +301,6 @@ struct Daemon {
     }
 
     private func endOfWorker(_ opened: Opened) -> String {
-        opened.keepOverflows()
         for thread in opened.threads { thread.stop() }
         for thread in opened.threads {
             switch thread.join() {

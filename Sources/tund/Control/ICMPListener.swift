@@ -3,7 +3,8 @@ internal import TunnelCore
 
 /// Hears the ICMPv4 errors about the tunnel's packets and tells the inner sources what they mean.
 struct ICMPListener: ~Copyable {
-    private let guardians: [Guardian]
+    /// One for each protocol that the tunnel speaks.
+    private let guardians: [RawListener]
     private let tun: TunWriter
     var policy: TunnelPolicy { didSet { answers.source = policy.errorSource } }
     private let softErrors: SoftErrors?
@@ -16,7 +17,7 @@ struct ICMPListener: ~Copyable {
     private(set) var heard: [ICMPKind: UInt64] = [:]
 
     init(
-        _ guardians: [Guardian], tun: consuming TunWriter, policy: TunnelPolicy, softErrors: SoftErrors?
+        _ guardians: [RawListener], tun: consuming TunWriter, policy: TunnelPolicy, softErrors: SoftErrors?
     ) throws(SystemError) {
         self.guardians = guardians
         self.tun = tun
@@ -27,7 +28,7 @@ struct ICMPListener: ~Copyable {
     }
 
     /// To be polled for POLLERR.
-    var rawDescriptors: [Int32] { guardians.map(\.rawDescriptor) }
+    var rawDescriptors: [Int32] { guardians.flatMap(\.rawDescriptors) }
 
     /// Empties a guardian's error queue; in a storm, a part of it.
     mutating func listen(to rawDescriptor: Int32) {
@@ -47,15 +48,5 @@ struct ICMPListener: ~Copyable {
                 }
             }
         }
-    }
-}
-
-/// A guardian's socket, one for each protocol that the tunnel speaks. An array cannot hold the socket itself.
-final class Guardian: Sendable {
-    private let socket: RawSocket
-    var rawDescriptor: Int32 { socket.descriptor.rawValue }
-
-    init(_ binding: UnderlayBinding, _ inner: InnerProtocol) throws(SystemError) {
-        socket = try RawSocket.guardian(binding, inner)
     }
 }

@@ -1,0 +1,97 @@
+internal import Glibc
+internal import Synchronization
+
+/// The raw sockets that hear one tunnel's packets, or the ICMP errors about them, at the address that the tunnel has at the time.
+///
+/// In a domain that is one socket, bound to one address after the other. Point to point it is connected to the remote besides, so
+/// that other hosts' packets are not even copied for it (`raw_v4_match`), however many tunnels there are. But a connected socket is
+/// never bound again: it would have to be disconnected, and then the kernel does not find it any more (`__udp_disconnect`). So
+/// a second one waits there, which serves every later address and stays unconnected.
+public final class RawListener: Sendable {
+    private let sockets: [RawSocket]
+    private let remote: UInt32?
+    /// What a socket takes that has its address; nil: it has a filter already that takes nothing.
+    private let filter: SocketFilter?
+    /// Which of the sockets has the tunnel's address and its filter; -1: none. Written by the thread that binds.
+    private let taking = Atomic(-1)
+    public let shortage: BufferShortage?
+
+    /// Receives the packets of one worker's flows, IPv4 header included. No error queue: with one, every ICMP error would
+    /// end the multishot receive.
+    /// - Parameter isRenumbered: whether it will be bound to more than one address.
+    static func receiver(
+        _ inner: InnerProtocol, _ scope: UnderlayScope, isRenumbered: Bool, worker: Int, of workers: Int
+    ) throws(SystemError) -> RawListener {
+        let sockets = try sockets(inner, scope, isRenumbered: isRenumbered)
+        var shortage: BufferShortage?
+        // The default (208 KiB) holds a few dozen packets of a burst.
+        for socket in sockets { shortage = try socket.enlarge(.receive, to: 8 << 20) }
+        return RawListener(sockets, scope.remote, .flows(of: worker, among: workers, inner), shortage)
+    }
+
+    /// Takes no packets but keeps the kernel from answering "protocol unreachable" when a receiver's buffer is full; and it is
+    /// where ICMP errors arrive, each with the IPv4 header it quotes.
+    public static func guardian(
+        _ inner: InnerProtocol, _ scope: UnderlayScope, isRenumbered: Bool
+    ) throws(SystemError) -> RawListener {
+        let sockets = try sockets(inner, scope, isRenumbered: isRenumbered)
+        for socket in sockets {
+            try socket.set(Int32(IPPROTO_IP), IP_HDRINCL, 1, "IP_HDRINCL")
+            try socket.set(Int32(IPPROTO_IP), IP_RECVERR, 1, "IP_RECVERR")
+            try socket.set(Int32(IPPROTO_IP), IP_RECVERR_RFC4884, 1, "IP_RECVERR_RFC4884")
+        }
+        return RawListener(sockets, scope.remote, nil, nil)
+    }
+
+    private static func sockets(
+        _ inner: InnerProtocol, _ scope: UnderlayScope, isRenumbered: Bool
+    ) throws(SystemError) -> [RawSocket] {
+        var sockets = [try RawSocket(inner, scope, isListed: true)]
+        if scope.remote != nil && isRenumbered { sockets.append(try RawSocket(inner, scope, isListed: true)) }
+        return sockets
+    }
+
+    private init(_ sockets: [RawSocket], _ remote: UInt32?, _ filter: SocketFilter?, _ shortage: BufferShortage?) {
+        self.sockets = sockets
+        self.remote = remote
+        self.filter = filter
+        self.shortage = shortage
+    }
+
+    /// One, or two.
+    public var rawDescriptors: [Int32] { sockets.map(\.rawDescriptor) }
+
+    /// Goes over to a local address, the first or another one, and takes packets from then on. What is as it should be stays as it
+    /// is, so this may be called at any time: where there was no route to the remote, it connects as soon as there is one.
+    public func bind(to local: UInt32) throws(SystemError) {
+        let (index, former) = (index(for: local), taking.load(ordering: .relaxed))
+        let socket = sockets[index]
+        if socket.localAddress != local { try socket.bind(to: local) }
+        if let remote, index == 0, !socket.isConnected {
+            // That is for speed only.
+            do throws(SystemError) { try socket.connect(to: remote) } catch {}
+        }
+        if former == index { return }
+        try rest()
+        if let filter {
+            socket.drain()
+            try filter.attach(to: socket.rawDescriptor)
+        }
+        taking.store(index, ordering: .relaxed)
+    }
+
+    /// Takes nothing until `bind` is called again.
+    public func rest() throws(SystemError) {
+        let index = taking.load(ordering: .relaxed)
+        if index < 0 { return }
+        if filter != nil { try SocketFilter.nothing.attach(to: sockets[index].rawDescriptor) }
+        taking.store(-1, ordering: .relaxed)
+    }
+
+    private func index(for local: UInt32) -> Int {
+        sockets.count == 1 || [local, RawSocket.nobody].contains(sockets[0].localAddress) ? 0 : 1
+    }
+
+    /// Packets that the kernel did not queue because a buffer was full.
+    var overflows: UInt64 { sockets.reduce(0) { $0 + $1.overflows } }
+}
