@@ -70,13 +70,43 @@ class Ping:
         return f"\n{self._words}"
 
 
+#: The kernel's defaults (`ipv4_devconf` in net/ipv4/devinet.c, `ipv6_devconf` in net/ipv6/addrconf.c) of the settings per
+#: interface. A new namespace has not these but the first namespace's: of IPv4 always, of IPv6 with
+#: net.core.devconf_inherit_init_net=1. IPv4 settings that are not here are 0.
+IPV4_CONF = {"accept_redirects": 1, "arp_evict_nocarrier": 1, "igmpv2_unsolicited_report_interval": 10000,
+             "igmpv3_unsolicited_report_interval": 1000, "secure_redirects": 1, "send_redirects": 1, "shared_media": 1}
+IPV4_CONF_DEFAULT = IPV4_CONF | {"accept_source_route": 1}
+IPV4_CONF_LOOPBACK = IPV4_CONF_DEFAULT | {"disable_policy": 1, "disable_xfrm": 1}
+IPV6_CONF = {"accept_dad": 0, "accept_ra": 1, "accept_redirects": 1, "accept_source_route": 0, "addr_gen_mode": 0, "autoconf": 1,
+             "dad_transmits": 1, "disable_ipv6": 0, "forwarding": 0, "hop_limit": 64, "keep_addr_on_down": 0, "mtu": 1280,
+             "optimistic_dad": 0, "proxy_ndp": 0, "router_solicitations": -1, "use_tempaddr": 0}
+IPV6_CONF_DEFAULT = IPV6_CONF | {"accept_dad": 1}
+
+
 class Namespace:
-    """One host: a network namespace with its loopback up."""
+    """One host: a network namespace with its loopback up, and with the kernel's own settings, whatever this machine's are."""
 
     def __init__(self, name: str):
         self.name = name
         run(["ip", "netns", "add", name])
+        self.forget_settings()
         self.ip("link set lo up")
+
+    def forget_settings(self) -> None:
+        """Gives the settings that are inherited the kernel's defaults. Interfaces to come take those of `default`."""
+        with self.entered():
+            net = Path("/proc/sys/net")
+            # First: it writes accept_redirects, too.
+            _write_if_other(net / "ipv4/ip_forward", "0")
+            for interface, defaults in ("all", IPV4_CONF), ("default", IPV4_CONF_DEFAULT), ("lo", IPV4_CONF_LOOPBACK):
+                for setting in (net / "ipv4/conf" / interface).iterdir():
+                    _write_if_other(setting, str(defaults.get(setting.name, 0)))
+            for interface, defaults in ("all", IPV6_CONF), ("default", IPV6_CONF_DEFAULT):
+                for name, value in defaults.items():
+                    _write_if_other(net / "ipv6/conf" / interface / name, str(value))
+            # Of br_netfilter: the switch's packets would pass this machine's kind of netfilter.
+            for setting in net.glob("bridge/bridge-nf-call-*"):
+                _write_if_other(setting, "0")
 
     def command(self, command: str | list[str]) -> list[str]:
         """The command line that runs `command` in here. The process dies with this interpreter and keeps its pid:
@@ -129,6 +159,23 @@ class Namespace:
 
     def delete(self) -> None:
         run(["ip", "netns", "del", self.name], check=False)
+
+
+def _write_if_other(setting: Path, value: str) -> None:
+    """An older kernel may lack the setting."""
+    with contextlib.suppress(FileNotFoundError):
+        if setting.read_text().strip() != value:
+            setting.write_text(value)
+
+
+def settings_of_this_machine() -> dict[str, str]:
+    """All net.* settings of the namespace that this interpreter runs in."""
+    settings = {}
+    for directory, _, names in os.walk("/proc/sys/net"):
+        for path in (Path(directory, name) for name in names):
+            with contextlib.suppress(OSError):  # some can only be written
+                settings[str(path.relative_to("/proc/sys")).replace("/", ".")] = path.read_text().strip()
+    return settings
 
 
 def _setns(descriptor: int) -> None:

@@ -58,6 +58,37 @@ def test_hosts_need_not_ask_for_each_other():
         assert not any(packet.startswith(b"\x00\x01\x08\x00") for packet in arrived), "ARP: Ethernet, IPv4"
 
 
+#: What machines have where containers, routers or hardening were set up: each is inherited by a new namespace.
+ELSEWHERE = {
+    "ipv4.ip_forward": "1", "ipv4.conf.all.rp_filter": "1", "ipv4.conf.default.rp_filter": "2",
+    "ipv4.conf.all.accept_redirects": "0", "ipv4.conf.default.accept_redirects": "0", "ipv4.conf.default.send_redirects": "0",
+    "ipv4.conf.default.promote_secondaries": "1", "ipv4.conf.all.route_localnet": "1", "ipv4.conf.all.arp_ignore": "1",
+    "ipv4.conf.all.arp_announce": "2", "ipv4.conf.default.accept_source_route": "0", "ipv4.conf.all.log_martians": "1",
+    "ipv6.conf.all.forwarding": "1", "ipv6.conf.default.accept_ra": "0", "ipv6.conf.all.disable_ipv6": "1",
+}  # fmt: skip
+
+
+def test_a_host_has_the_kernels_settings_whatever_this_machine_has():
+    """As in a namespace that inherited others: the same as in one that was left alone."""
+    with Lab() as lab:
+        fresh, other = lab.namespace("fresh"), lab.namespace("other")
+        for setting, value in ELSEWHERE.items():
+            other.sysctl(**{setting.replace(".", "__"): value})
+        assert all(other.sysctl_value(setting.replace(".", "__")) == value for setting, value in ELSEWHERE.items())
+        other.forget_settings()
+        for directory in ("ipv4/conf/all", "ipv4/conf/default", "ipv4/conf/lo", "ipv6/conf/all", "ipv6/conf/default"):
+            values = [settings(host, directory) for host in (fresh, other)]
+            assert values[0] == values[1], directory
+        lab.veth(fresh, "eth0", other, "eth0")
+        assert settings(fresh, "ipv4/conf/eth0") == settings(other, "ipv4/conf/eth0")
+        assert fresh.sysctl_value("ipv4__ip_forward") == "0" and fresh.sysctl_value("ipv4__conf__eth0__rp_filter") == "0"
+        assert fresh.sysctl_value("ipv4__conf__all__accept_redirects") == "1"
+
+
+def settings(host, directory: str) -> str:
+    return host.run(["sh", "-c", f"cd /proc/sys/net/{directory} && grep -r . . | sort"], check=False).stdout
+
+
 def test_a_lab_leaves_nothing():
     with Lab() as lab:
         name = lab.namespace("x").name
