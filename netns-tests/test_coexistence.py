@@ -3,11 +3,16 @@
     host: eth0 10.0.0.1/8 (and 10.0.0.9/8) --- switch --- left 10.0.0.2, right 10.0.0.3
 """
 
+import random
 import socket
+import sys
+import time
 
 import pytest
 
+from lab import PATIENCE, Process
 from packets import DOMAIN
+from test_privileges import INTRUDER, as_user
 
 OTHER_DOMAIN = "--6rd-prefix fd77::/40 --6rd-relay-prefix 10.0.0.0/8"
 
@@ -87,3 +92,85 @@ def test_a_name_alone_keeps_nobody_away(lab, hosts):
         one.bind("\0tund/ip6ip/10.0.0.1/0.0.0.0/0/")
         other.bind("\0tund/ip6ip/10.0.0.1/10.0.0.0/8/")
         lab.tund(host, f"--local 10.0.0.1 {DOMAIN}")
+
+
+#: Binds each argument as an abstract name, and keeps them until it is killed.
+HOLD_NAMES = r"""
+import socket, sys, time
+held = []
+for line in sys.argv[1:]:
+    held.append(socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM))
+    held[-1].bind(b"\0" + line.encode("latin-1", "surrogateescape"))
+print("bound", flush=True)
+time.sleep(1000)
+"""
+
+
+def intruder_with(lab, host, names: list[str]) -> Process:
+    started = lab.process(host, [*as_user(INTRUDER), sys.executable, "-c", HOLD_NAMES, *names])
+    started.wait_until(lambda: started.out == ["bound"], "names bound")
+    return started
+
+
+def test_another_users_name_does_not_count_beside_a_tunnels_socket(lab, hosts):
+    """The address has a raw socket, the first tunnel's; but it is not the intruder's."""
+    host = hosts[0]
+    lab.tund(host, "--local 10.0.0.1 --remote 192.0.2.1")
+    intruder_with(lab, host, ["tund/ip6ip/10.0.0.1/10.0.0.0/8/", "tund/ip6ip/10.0.0.1/10.0.0.0/8//1", "tund/any/10.0.0.1/0.0.0.0/0//0"])
+    lab.tund(host, f"--local 10.0.0.1 {DOMAIN}", name="tund1")
+
+
+def test_a_name_that_is_taken_hides_no_tunnel(lab, hosts, binary):
+    """Whoever holds a tunnel's name in advance, and lets go of it later, has kept nobody from seeing the tunnel."""
+    host = hosts[0]
+    intruder = intruder_with(lab, host, ["tund/ip6ip/10.0.0.1/10.0.0.0/8/", "tund/ip6ip/10.0.0.1/10.0.0.0/8//1"])
+    lab.tund(host, f"--local 10.0.0.1 {DOMAIN}")
+    intruder.kill()
+    for complaint in second(host, binary, f"--local 10.0.0.1 {DOMAIN}"):
+        assert "another tund" in complaint
+
+
+def test_thousands_of_strange_names_are_passed_over(lab, hosts, binary):
+    host = hosts[0]
+    some = random.Random(1)
+    strange = [f"tund/{number}/" + "".join(chr(some.randrange(1, 256)) for _ in range(some.randrange(90))) for number in range(900)]
+    strange += [f"tund/ip6ip/10.0.0.1/10.0.0.0/{number}/" for number in range(30, 900)]
+    strange += ["tund/", "tund/////", "tund/ip6ip/10.0.0.1/10.0.0.0/8//" + "f" * 60, "x" * 107]
+    intruder_with(lab, host, strange)
+    lab.tund(host, f"--local 10.0.0.1 {DOMAIN}")
+    for complaint in second(host, binary, f"--local 10.0.0.1 {DOMAIN}"):
+        assert "another tund" in complaint
+
+
+TOGETHER = [
+    ("the same", DOMAIN, DOMAIN),
+    ("overlapping, several claims", f"{DOMAIN} --relay 192.0.2.1 --relay 192.0.2.2", "--remote 192.0.2.1"),
+]
+
+
+@pytest.mark.parametrize("options", [row[1:] for row in TOGETHER], ids=[row[0] for row in TOGETHER])
+def test_of_two_that_start_together_one_runs(lab, hosts, binary, options):
+    """Neither sees the other when it looks before it opens its sockets. Many pairs, since the moment is short."""
+    host = hosts[0]
+    for _ in range(25):
+        pair = [lab.process(host, f"{binary} run tund{number} --local 10.0.0.1 --address none --workers 1 {wish}")
+                for number, wish in enumerate(options)]  # fmt: skip
+        end = time.monotonic() + PATIENCE
+        while not all(is_decided(each) for each in pair):
+            assert time.monotonic() < end, [each.transcript() for each in pair]
+            time.sleep(0.01)
+        ready = [each for each in pair if is_ready(each)]
+        assert len(ready) == 1, [each.transcript() for each in pair]
+        for each in pair:
+            if each in ready:
+                each.kill()
+            else:
+                assert each.wait() == 1 and "another tund" in each.err[-1]
+
+
+def is_ready(process: Process) -> bool:
+    return any("ready" in line for line in process.err)
+
+
+def is_decided(process: Process) -> bool:
+    return is_ready(process) or not process.running

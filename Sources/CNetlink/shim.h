@@ -13,6 +13,8 @@
 #include <netlink/route/link/sit.h>
 #include <netlink/route/nexthop.h>
 #include <netlink/route/route.h>
+#include <linux/sock_diag.h>
+#include <linux/unix_diag.h>
 #include <linux/nexthop.h> // nexthop objects, which libnl 3.7 has no type for
 
 // Glibc's <bits/socket.h> before 2.37 and every userspace kernel header lack it.

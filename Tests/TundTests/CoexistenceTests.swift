@@ -1,3 +1,4 @@
+import Glibc
 import Testing
 import TunnelCore
 
@@ -50,28 +51,107 @@ private func claim(
         #expect(other.overlaps(one) == expected)
         #expect(((try? TunnelClaim.check([one], against: [other])) == nil) == expected)
     }
+}
 
+/// What others see of a claim, and when it counts.
+@Suite struct StandingClaimTests {
     @Test func namesAreReadBack() {
-        for one in [claim("10.0.0.0/8"), claim("0.0.0.0/0", .any, device: "eth0.7")] {
-            #expect(TunnelClaim(name: Substring(one.name)) == one)
+        for one in [
+            claim("10.0.0.0/8"), claim("0.0.0.0/0", .any, device: "eth0.7"), claim("192.0.2.1/32", device: "abcdefghijklmno"),
+        ] {
+            for number in [1, 0x9c0ffee, UInt64.max] {
+                let standing = StandingClaim(one, number: number)
+                #expect(StandingClaim(name: standing.name) == standing)
+                #expect(standing.name.utf8.count < 108, "sun_path")
+            }
         }
+        #expect(StandingClaim(name: "tund/ip6ip/10.0.0.1/10.0.0.0/8/")?.number == 0)
         let others = [
-            "", "tund", "/tmp/tund", "tund/ip6ip/10.0.0.1/10.0.0.0/8", "tund/ip6ip/10.0.0.1/10.0.0.0/33/",
-            "tund/mplsip/10.0.0.1/10.0.0.0/8/", "other/ip6ip/10.0.0.1/10.0.0.0/8/",
+            "", "tund", "/tmp/tund", "tund/ip6ip/10.0.0.1/10.0.0.0/8", "tund/ip6ip/10.0.0.1/10.0.0.0/33//1",
+            "tund/mplsip/10.0.0.1/10.0.0.0/8//1", "other/ip6ip/10.0.0.1/10.0.0.0/8//1", "tund/ip6ip/10.0.0.1/10.0.0.0/8//",
+            "tund/ip6ip/10.0.0.1/10.0.0.0/8//x", "tund/ip6ip/10.0.0.1/10.0.0.0/8//10000000000000000",
+            "tund/ip6ip/10.0.0.1/10.0.0.0/8//1/", "tund/" + String(repeating: "/", count: 102), "tund/\u{FFFD}\0",
         ]
-        for name in others {
-            #expect(TunnelClaim(name: Substring(name)) == nil, "\(name)")
-        }
+        for name in others { #expect(StandingClaim(name: name) == nil, "\(name)") }
     }
 
     @Test(arguments: [
-        ("  41: 0100000A:0029 00000000:0000 07 00000000:00000000 00:00000000 00000000     0        0 80934 2", "10.0.0.1"),
+        // uid of the name, raw sockets, counts
+        (UInt32(0), [RawSocketOwner(local: IPv4Address(10, 0, 0, 1), uid: 0, inode: 80934)], true),
+        (1000, [RawSocketOwner(local: IPv4Address(10, 0, 0, 1), uid: 0, inode: 80934)], false),
+        (nil, [RawSocketOwner(local: IPv4Address(10, 0, 0, 1), uid: 0, inode: 80934)], true),
+        (0, [RawSocketOwner(local: IPv4Address(10, 0, 0, 2), uid: 0, inode: 80934)], false),
+        (
+            1000,
+            [
+                .init(local: IPv4Address(10, 0, 0, 1), uid: 0, inode: 80934),
+                .init(local: IPv4Address(10, 0, 0, 1), uid: 1000, inode: 80934),
+            ], true
+        ),
+        (0, [], false), (nil, [], false),
+    ])
+    func countsBesideARawSocketOfTheSameUser(uid: UInt32?, sockets: [RawSocketOwner], counts: Bool) {
+        let standing = StandingClaim(claim("10.0.0.0/8"), number: 7)
+        let names = [UnixSocketName(name: standing.name, uid: uid), UnixSocketName(name: "tund/", uid: uid)]
+        #expect(StandingClaim.standing(names, beside: sockets) == (counts ? [standing] : []))
+    }
+
+    @Test(arguments: [
+        ([], StandingClaim.Precedence.alone), ([8], .wait), ([6], .giveUp), ([8, 9], .wait), ([9, 6], .giveUp), ([0], .giveUp),
+    ])
+    func theLesserNumberStays(others: [UInt64], expected: StandingClaim.Precedence) {
+        let others = others.map { StandingClaim(claim("10.0.0.0/8"), number: $0) }
+        #expect(StandingClaim.precedence(of: 7, among: others) == expected)
+    }
+
+    @Test(arguments: [
+        (
+            "  41: 0100000A:0029 00000000:0000 07 00000000:00000000 00:00000000 00000000     0        0 80934 2",
+            RawSocketOwner(local: IPv4Address(10, 0, 0, 1), uid: 0, inode: 80934)
+        ),
+        (
+            "   4: 0100000A:0004 0200000A:0000 07 00000000:00000000 00:00000000 00000000 65534        0 80934 2 0000000000000000 0",
+            RawSocketOwner(local: IPv4Address(10, 0, 0, 1), uid: 65534, inode: 80934)
+        ),
         ("   1: 0100000A:0001 00000000:0000 07 00000000:00000000 00:00000000 00000000     0        0 80934 2", nil),
+        ("  41: 0100000A:0029 00000000:0000 07 00000000:00000000 00:00000000 00000000", nil),
         ("  sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt   uid  timeout inode ref", nil),
         ("", nil),
     ])
-    func rawSockets(line: String, address: String?) {
-        #expect(TunnelClaim.localAddress(ofRawSocket: line) == address.flatMap { IPv4Address($0) })
+    func rawSockets(line: String, owner: RawSocketOwner?) { #expect(RawSocketOwner(line: line) == owner) }
+
+    /// The kernel's answer of this moment: a name of ours, with our uid.
+    @Test func theKernelTellsWhoseANameIs() throws {
+        let held = try TunnelClaim.Held([claim("10.0.0.0/8")])
+        let name = StandingClaim(claim("10.0.0.0/8"), number: held.number).name
+        let found = UnixSocketName.all(beginningWith: "tund/ip6ip/10.0.0.1/").filter { $0.name == name }
+        #expect(found == [UnixSocketName(name: name, uid: getuid())])
+        held.withdraw()
+        #expect(!UnixSocketName.all(beginningWith: "tund/").contains { $0.name == name })
+    }
+
+    /// Cut off, lengths of nothing and of too much: what is whole counts, and nothing is read beyond the end.
+    @Test func answersOfAnyShapeAreTaken() {
+        var attribute: [UInt8] = [10, 0, 0, 0] + Array("\0tund/x".utf8.prefix(6)) + [0, 0]  // UNIX_DIAG_NAME
+        attribute += [8, 0, 7, 0, 42, 0, 0, 0]  // UNIX_DIAG_UID
+        let body = [UInt8](repeating: 0, count: 16) + attribute
+        let message = [UInt8(16 + body.count), 0, 0, 0, 20, 0, 3, 0] + [UInt8](repeating: 0, count: 8) + body
+        let end: [UInt8] = [16, 0, 0, 0, 3, 0, 0, 0] + [UInt8](repeating: 0, count: 8)  // NLMSG_DONE
+        func take(_ datagram: [UInt8]) -> ([UnixSocketName], UnixSocketName.Progress) {
+            var names: [UnixSocketName] = []
+            let progress = UnixSocketName.take(datagram[...], beginningWith: [0] + Array("tund/".utf8), into: &names)
+            return (names, progress)
+        }
+        #expect(take(message + message + end) == ([.init(name: "tund/", uid: 42), .init(name: "tund/", uid: 42)], .end))
+        for count in message.indices { #expect(take(Array(message.prefix(count))) == ([], .more)) }
+        for index in message.indices {
+            for value: UInt8 in [0, 3, 15, 255] {
+                var broken = message
+                broken[index] = value
+                #expect(take(broken + end).0.count <= 1)
+            }
+        }
+        #expect(take([20, 0, 0, 0, 2, 0, 0, 0] + [UInt8](repeating: 0, count: 12)).1 == .refusal)  // NLMSG_ERROR
     }
 }
 

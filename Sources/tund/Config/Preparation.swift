@@ -65,15 +65,42 @@ struct Preparation {
     var claims: [TunnelClaim] { TunnelClaim.claims(of: configuration, local: local) }
 
     /// Whether the tunnel would have its packets for itself; to be asked before its sockets are open.
-    /// - Parameter own: what this process has claimed already.
+    /// - Parameter own: what this tunnel has claimed already.
     /// - Throws: if somebody else on this host takes them, too.
-    func checkCoexistence(own: [TunnelClaim] = []) throws(Failure) {
+    func checkCoexistence(own: TunnelClaim.Held? = nil) throws(Failure) {
         let device = configuration.device == nil ? nil : path.interfaceIndex
         try Failure.wrap { () throws(ControlError) in
             try underlay.inside { () throws(ControlError) in
                 try KernelTunnel.check(try Netlink().kernelTunnels(), claims, deviceIndex: device)
-                try TunnelClaim.check(claims, against: TunnelClaim.standing().filter { !own.contains($0) })
             }
+            try TunnelClaim.check(claims, against: rivals(of: own).map(\.claim))
+        }
+    }
+
+    /// The second look, once the claims are laid and the sockets are open: tunnels that started at the same moment have not seen
+    /// each other at the first one. One of them stays.
+    /// - Parameter sockets: this tunnel's raw sockets.
+    /// - Throws: if it is not this one.
+    func settleCoexistence(_ held: TunnelClaim.Held, _ sockets: [Int32]) throws(Failure) {
+        var patience = 50
+        while true {
+            let rivals = rivals(of: held, sockets)
+            switch StandingClaim.precedence(of: held.number, among: rivals) {
+            case .alone: return
+            case .wait where patience > 0:
+                patience -= 1
+                usleep(20_000)
+            case .wait, .giveUp:
+                held.withdraw()
+                try Failure.wrap { () throws(ControlError) in try TunnelClaim.check(claims, against: rivals.map(\.claim)) }
+            }
+        }
+    }
+
+    /// Other tunnels' claims to the same packets.
+    private func rivals(of own: TunnelClaim.Held?, _ sockets: [Int32] = []) -> [StandingClaim] {
+        underlay.inside { StandingClaim.all(besides: sockets) }.filter { standing in
+            standing.number != own?.number && claims.contains { $0.overlaps(standing.claim) }
         }
     }
 

@@ -38,6 +38,7 @@ struct Daemon {
             try underlay.inside { () throws(ControlError) in try TunnelClaim.Held(preparation.claims) }
         }
         let opened = try open(preparation, underlay, rings, notes)
+        try preparation.settleCoexistence(claims, opened.receivers + opened.senders + opened.icmp.rawDescriptors)
         let follower = try Failure.wrap { () throws(ControlError) in
             let netlink = try Netlink()
             let tun = try TunLink.bringUp(opened.name, preparation.link, over: netlink)

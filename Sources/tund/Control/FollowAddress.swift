@@ -54,7 +54,7 @@ extension Follower {
     /// and nothing leaves from an address that its prefix does not belong to.
     private func renumber(to local: IPv4Address) throws {
         let next = try Preparation(preparation.configuration, preparation.underlay, local: local)
-        try next.checkCoexistence(own: preparation.claims)
+        try next.checkCoexistence(own: claims)
         let held = try TunnelClaim.Held(next.claims)
         let hops = try findNextHops(next)
         handles.adopt(try next.policy(following: hops.routes))
