@@ -11,6 +11,7 @@
 #include <netlink/route/link/inet6.h>
 #include <netlink/route/link/ipip.h>
 #include <netlink/route/link/sit.h>
+#include <netlink/route/link/vrf.h>
 #include <netlink/route/nexthop.h>
 #include <netlink/route/route.h>
 #include <linux/sock_diag.h>

@@ -71,6 +71,11 @@ public struct TunDevice: ~Copyable, Sendable {
         TunWriter(Descriptor(try check("dup", fcntl(descriptor.rawValue, F_DUPFD_CLOEXEC, 0))))
     }
 
+    /// The same queue, for the thread that configures the device.
+    public func observer() throws(SystemError) -> TunObserver {
+        TunObserver(Descriptor(try check("dup", fcntl(descriptor.rawValue, F_DUPFD_CLOEXEC, 0))))
+    }
+
     /// Whether the device still exists: a descriptor outlives it.
     public static func exists(behind descriptor: Int32) -> Bool {
         var request = tund_ifreq()
@@ -88,5 +93,28 @@ public struct TunWriter: ~Copyable, Sendable {
     public func write(offset: Int, length: Int, of memory: borrowing PacketMemory) {
         precondition(offset >= 0 && length >= 0 && offset + length <= memory.byteCount)
         _ = unsafe Glibc.write(descriptor.rawValue, memory.base + offset, length)
+    }
+}
+
+/// Asks the kernel what has become of a TUN: others may rename it, move it to another network namespace, or delete it, and an interface
+/// index says nothing about that.
+public struct TunObserver: ~Copyable, Sendable {
+    private let descriptor: Descriptor
+
+    fileprivate init(_ descriptor: consuming Descriptor) { self.descriptor = descriptor }
+
+    /// Its name now; nil: it was deleted.
+    public var name: String? {
+        var request = tund_ifreq()
+        guard unsafe tund_ioctl(descriptor.rawValue, tund_TUNGETIFF, &request) == 0 else { return nil }
+        return unsafe withUnsafeBytes(of: &request.name) { unsafe String(decoding: $0.prefix { $0 != 0 }, as: UTF8.self) }
+    }
+
+    /// The network namespace that it is in (Linux 5.7).
+    /// - Throws: EPERM without CAP_NET_ADMIN there; EINVAL from older kernels.
+    public func namespace() throws(SystemError) -> NetworkNamespaceID {
+        let there = Descriptor(
+            try check("ioctl(TUNGETDEVNETNS)", tund_ioctl_value(descriptor.rawValue, tund_TUNGETDEVNETNS, 0)))
+        return try NetworkNamespaceID(of: there)
     }
 }

@@ -111,6 +111,11 @@ public final class RawSockets: Sendable {
     /// Packets that came while the receiver's buffer was full; an upper bound.
     public var overflows: UInt64 { receiver.overflows }
 
+    /// All of them, for who wants to tell them from others'.
+    public var rawDescriptors: [Int32] {
+        receiver.rawDescriptors + [sender.rawDescriptor, fragmentingSender.rawDescriptor]
+    }
+
     var descriptors: UnderlaySockets {
         let receivers = receiver.rawDescriptors
         return UnderlaySockets(

@@ -4,9 +4,9 @@ internal import Glibc
 /// What of root's power the process needs and when it lets go of it.
 ///
 /// Capabilities belong to threads and are inherited by the threads they start, so all of this runs while the process has one
-/// thread: `require`, `reduce(to:)`, then everything that is opened and set up, `dropAll(but:)`, and then the workers. With
-/// `--local auto` the control thread keeps CAP_NET_ADMIN, for the TUN has to be renumbered with the host; a thread that has given up
-/// everything starts the workers then.
+/// thread: `require`, `reduce(to:)`, then everything that is opened and set up, `dropAll(but:)`, and then the workers. Unless
+/// `--no-restore` is given, the control thread keeps CAP_NET_ADMIN, for what others take from the TUN is put back; a thread that has
+/// given up everything starts the workers then.
 enum Privileges {
     /// CAP_NET_ADMIN: the TUN device, its addresses and routes, SO_MARK, SO_RCVBUFFORCE. CAP_NET_RAW: protocol 41.
     /// CAP_SYS_ADMIN: only to enter another network namespace.
@@ -63,6 +63,25 @@ enum Privileges {
             throw ControlError(
                 attempt, reason: "threads \(threads.map(String.init).joined(separator: ", ")) still have capabilities")
         }
+    }
+
+    /// What bpf(2) was refused for. The capability counts in the first user namespace only.
+    static var reasonForRefusedBPF: String {
+        let mayIt = [CAP_BPF, CAP_SYS_ADMIN].contains { (try? isEffective($0)) == true }
+        if !mayIt { return "CAP_BPF is missing" }
+        // All ids, one to one: the first user namespace.
+        let isFirst = firstLine(of: "/proc/self/uid_map").map { $0.split(separator: " ") == ["0", "0", "4294967295"] } ?? true
+        return isFirst
+            ? "although CAP_BPF is held: a seccomp filter or a security module forbids bpf(2)"
+            : "CAP_BPF does not count in a user namespace like this one"
+    }
+
+    private static func firstLine(of path: String) -> String? {
+        guard let file = unsafe fopen(path, "re") else { return nil }
+        defer { unsafe fclose(file) }
+        var line: [CChar] = Array(repeating: 0, count: 256)
+        guard unsafe fgets(&line, Int32(line.count), file) != nil else { return nil }
+        return String(decoding: line.prefix { $0 != 0 && $0 != 10 }.map(UInt8.init(bitPattern:)), as: UTF8.self)
     }
 
     /// Whether the calling thread has a capability in its effective set.

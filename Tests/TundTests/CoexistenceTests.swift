@@ -122,12 +122,14 @@ private func claim(
 
     /// The kernel's answer of this moment: a name of ours, with our uid.
     @Test func theKernelTellsWhoseANameIs() throws {
-        let held = try TunnelClaim.Held([claim("10.0.0.0/8")])
+        let held = try TunnelClaim.Held(room: 1)
+        try held.lay([claim("10.0.0.0/8")])
+        let names = UnixSocketNames()
         let name = StandingClaim(claim("10.0.0.0/8"), number: held.number).name
-        let found = UnixSocketName.all(beginningWith: "tund/ip6ip/10.0.0.1/").filter { $0.name == name }
+        let found = names.all(beginningWith: "tund/ip6ip/10.0.0.1/").filter { $0.name == name }
         #expect(found == [UnixSocketName(name: name, uid: getuid())])
         held.withdraw()
-        #expect(!UnixSocketName.all(beginningWith: "tund/").contains { $0.name == name })
+        #expect(!names.all(beginningWith: "tund/").contains { $0.name == name })
     }
 
     /// Cut off, lengths of nothing and of too much: what is whole counts, and nothing is read beyond the end.
@@ -137,9 +139,9 @@ private func claim(
         let body = [UInt8](repeating: 0, count: 16) + attribute
         let message = [UInt8(16 + body.count), 0, 0, 0, 20, 0, 3, 0] + [UInt8](repeating: 0, count: 8) + body
         let end: [UInt8] = [16, 0, 0, 0, 3, 0, 0, 0] + [UInt8](repeating: 0, count: 8)  // NLMSG_DONE
-        func take(_ datagram: [UInt8]) -> ([UnixSocketName], UnixSocketName.Progress) {
+        func take(_ datagram: [UInt8]) -> ([UnixSocketName], UnixSocketNames.Progress) {
             var names: [UnixSocketName] = []
-            let progress = UnixSocketName.take(datagram[...], beginningWith: [0] + Array("tund/".utf8), into: &names)
+            let progress = UnixSocketNames.take(datagram[...], beginningWith: [0] + Array("tund/".utf8), into: &names)
             return (names, progress)
         }
         #expect(take(message + message + end) == ([.init(name: "tund/", uid: 42), .init(name: "tund/", uid: 42)], .end))

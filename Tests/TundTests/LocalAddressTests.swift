@@ -27,12 +27,12 @@ struct LocalAddressCase: CustomTestStringConvertible {
         .init(
             "one address on two interfaces", Host.query(), Host.facts([Host.first, Host.on(Host.eth1, "10.0.0.1", 32)]),
             "10.0.0.1"),
-        .init("on the device", Host.query(dev: "eth1"), Host.facts(both), "10.9.0.1"),
-        .init("on an interface of the VRF", Host.query(dev: "blue"), Host.inVRF(both), "10.9.0.1"),
+        .init("on the device", Host.query(dev: "eth1"), Host.facts(both, dev: "eth1"), "10.9.0.1"),
+        .init("on an interface of the VRF", Host.query(dev: "blue"), Host.inVRF(both, dev: "blue"), "10.9.0.1"),
         .init(
-            "on the VRF itself", Host.query(dev: "blue"), Host.inVRF([Host.first, Host.on(Host.blue, "10.9.9.9", 32)]),
+            "on the VRF itself", Host.query(dev: "blue"), Host.inVRF([Host.first, Host.on(Host.blue, "10.9.9.9", 32)], dev: "blue"),
             "10.9.9.9"),
-        .init("on the device in a VRF", Host.query(dev: "eth1"), Host.inVRF(both), "10.9.0.1"),
+        .init("on the device in a VRF", Host.query(dev: "eth1"), Host.inVRF(both, dev: "eth1"), "10.9.0.1"),
         .init("in no VRF, unless one is asked for", Host.query(), Host.inVRF(both), "10.0.0.1"),
         .init("in the relay prefix", Host.query(relayPrefix: "10.9.0.0/16"), Host.facts(both), "10.9.0.1"),
         .init(
@@ -50,7 +50,26 @@ struct LocalAddressCase: CustomTestStringConvertible {
             Host.facts(both, outward: Host.route(Host.eth1, "10.9.0.1")), "10.9.0.1"),
         .init(
             "the only one, even if the route to the remote has another source", Host.query(dev: "eth1", remote: "10.0.0.2"),
-            Host.facts(both, routes: [Host.route(Host.eth0, "10.0.0.1")]), "10.9.0.1"),
+            Host.facts(both, routes: [Host.route(Host.eth0, "10.0.0.1")], dev: "eth1"), "10.9.0.1"),
+        .init(
+            "an address on lo, from which the default route leaves", Host.query(),
+            Host.facts(both + [Host.announced], outward: Host.route(Host.eth0, "10.200.0.1")), "10.200.0.1"),
+        .init(
+            "an address on lo, rather than the only one of a link", Host.query(),
+            Host.facts([Host.announced, Host.first], outward: Host.route(Host.eth0, "10.200.0.1")), "10.200.0.1"),
+        .init(
+            "an address that only a route makes ours", Host.query(),
+            Host.facts(both, outward: Host.route(Host.eth0, "203.0.113.5")), "203.0.113.5"),
+        .init(
+            "in the relay prefix, an address on lo if there is no other", Host.query(relayPrefix: "10.200.0.0/16"),
+            Host.facts(both + [Host.announced]), "10.200.0.1"),
+        .init(
+            "not a source outside the relay prefix", Host.query(relayPrefix: "10.9.0.0/16"),
+            Host.facts(both, outward: Host.route(Host.eth0, "10.0.0.1")), "10.9.0.1"),
+        .init("not an address on the own TUN", Host.query(tun: Host.eth1), Host.facts(both), "10.0.0.1"),
+        .init(
+            "not a source on the own TUN", Host.query(tun: Host.eth1),
+            Host.facts(both, outward: Host.route(Host.eth0, "10.9.0.1")), "10.0.0.1"),
     ]
 
     @Test(arguments: found) func finds(_ row: LocalAddressCase) throws {
@@ -95,6 +114,7 @@ struct LocalAddressCase: CustomTestStringConvertible {
     @Test func anInterfaceThatIsDownHasNoAddress() throws {
         var facts = Host.facts(Self.both, outward: Host.route(Host.eth1, "10.9.0.1"))
         facts.links = [Host.lo, LinkInfo(index: Host.eth0.index, name: "eth0", mtu: 1500, flags: 0x1002), Host.eth1]
+        facts.ours = [IPv4Address(10, 9, 0, 1)]  // its local routes went with it
         let old = IPv4Address(10, 0, 0, 1)
         #expect(try LocalAddress.follow(old, on: Host.eth0.index, Host.query(), facts) == IPv4Address(10, 9, 0, 1))
         facts.outward = nil
@@ -104,15 +124,12 @@ struct LocalAddressCase: CustomTestStringConvertible {
     static let refused: [LocalAddressCase] = [
         .init("no address at all", Host.query(), Host.facts([Host.loopback]), "no interface has a global IPv4 address"),
         .init(
-            "none on the device", Host.query(dev: "eth1"), Host.facts([Host.first]),
+            "none on the device", Host.query(dev: "eth1"), Host.facts([Host.first], dev: "eth1"),
             "eth1 has no global IPv4 address (this host has 10.0.0.1 (eth0); pass --local A"),
         .init(
             "none in the relay prefix", Host.query(relayPrefix: "192.168.0.0/16"), Host.facts([Host.first]),
             "no interface has a global IPv4 address in the relay prefix 192.168.0.0/16"),
         .init("several", Host.query(), Host.facts(both), "there are 2: 10.0.0.1 (eth0), 10.9.0.1 (eth1) (pass --local A)"),
-        .init(
-            "several, and the default route leaves from an address on lo", Host.query(),
-            Host.facts(both + [Host.announced], outward: Host.route(Host.eth0, "10.200.0.1")), "there are 2"),
         .init(
             "the remote is an address of ours, whose route says nothing", Host.query(remote: "10.9.0.1"),
             Host.facts(both, routes: [Host.route(Host.lo, "10.9.0.1", .local)]), "there are 2"),
@@ -134,7 +151,7 @@ struct LocalAddressCase: CustomTestStringConvertible {
     }
 
     @Test func warnsOfAnAddressOffTheDevice() throws {
-        let warnings = try LocalAddress.check(IPv4Address(10, 0, 0, 1), Host.query(dev: "eth1"), Host.facts(Self.both))
+        let warnings = try LocalAddress.check(IPv4Address(10, 0, 0, 1), Host.query(dev: "eth1"), Host.facts(Self.both, dev: "eth1"))
         #expect(warnings == ["10.0.0.1 is an address of this host, but not of eth1"])
     }
 
@@ -145,8 +162,33 @@ struct LocalAddressCase: CustomTestStringConvertible {
     ])
     func refusesTheGivenAddress(_ address: String, _ dev: String?, _ expected: String) {
         let error = #expect(throws: ControlError.self) {
-            try LocalAddress.check(IPv4Address(address)!, Host.query(dev: dev), Host.facts(Self.both))
+            try LocalAddress.check(IPv4Address(address)!, Host.query(dev: dev), Host.facts(Self.both, dev: dev))
         }
         #expect(error?.description.contains(expected) == true, "\(error?.description ?? "")")
+    }
+
+    @Test func takesAnAddressThatOnlyARouteMakesOurs() throws {
+        var facts = Host.facts(Self.both)
+        facts.ours.insert(IPv4Address(203, 0, 113, 5))
+        #expect(try LocalAddress.check(IPv4Address(203, 0, 113, 5), Host.query(), facts) == [])
+        #expect(try LocalAddress.follow(IPv4Address(203, 0, 113, 5), on: 2, Host.query(), facts) == IPv4Address(203, 0, 113, 5))
+    }
+
+    /// Time may bring an address, but not another command line.
+    @Test func knowsWhatTimeMayMend() {
+        func isTransient(_ query: UnderlayQuery, _ facts: UnderlayFacts) -> Bool? {
+            do throws(ControlError) {
+                _ = try LocalAddress.choose(query, facts)
+                return nil
+            } catch {
+                return error.isTransient
+            }
+        }
+        #expect(isTransient(Host.query(), Host.facts([Host.loopback])) == true)
+        #expect(isTransient(Host.query(dev: "eth1"), Host.facts([Host.first], dev: "eth1")) == true)
+        #expect(isTransient(Host.query(), Host.facts(Self.both)) == false)
+        #expect(isTransient(Host.query(dev: "eth7"), Host.facts(Self.both)) == false)
+        let gone = UnderlayQuery(device: "eth7", deviceIndex: 7)
+        #expect(isTransient(gone, Host.facts(Self.both)) == true, "it was there when the tunnel started")
     }
 }

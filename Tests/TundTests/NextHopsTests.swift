@@ -15,7 +15,7 @@ import TunnelCore
         }
         let end = words.firstIndex { $0 == "table" || $0 == "metric" } ?? words.count
         return Route6(
-            prefix: try! IPv6Prefix(parsing: words[0]), isInMainTable: !words.contains("table"),
+            prefix: try! IPv6Prefix(parsing: words[0]), table: number(after: "table", default: 254),
             metric: number(after: "metric", default: 1024),
             gateways: words[2..<end].map { IPv6Address($0.filter { $0 != "," }) })
     }
@@ -58,6 +58,12 @@ import TunnelCore
         let found = Self.find([route])
         #expect(found.routes == [])
         #expect(found.warnings.count == 1 && found.warnings[0].contains(words), "\(found.warnings)")
+    }
+
+    @Test func inAVRFItsTableIsTheMainOne() {
+        let routes = ["fd00::/8 via ::10.0.0.2 table 77", "fd00::/8 via ::10.0.0.3"].map(Self.route)
+        let found = NextHops(of: routes, mainTable: 77, local: IPv4Address(10, 0, 0, 1), broadcast: nil, domain: Self.domain, own: [])
+        #expect(found.routes.map(\.endpoint) == [IPv4Address(10, 0, 0, 2)])
     }
 
     @Test func usesTheFirstOfSeveral() {

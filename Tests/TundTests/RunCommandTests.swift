@@ -25,7 +25,8 @@ import TunnelCore
         let line = """
             sit7 --local 10.1.0.1 --6rd-prefix fd00::/40 --6rd-relay-prefix 10.0.0.0/8 --relay 10.9.0.1 --relay 10.9.0.2 \
             --relay 10.9.0.1 --default-route --border-relay --route 2001:db8::/32=10.2.0.2 --local-prefix fd77::/48 --ttl inherit \
-            --source-check off --tos 0x10 --ecn rfc6040 --no-pmtudisc --mtu 1400 --dev eth1 --fwmark 0x2a --address fd00::1/64 --workers 3 --pin
+            --source-check off --tos 0x10 --ecn rfc6040 --no-pmtudisc --mtu 1400 --dev eth1 --fwmark 0x2a --address fd00::1/64 --workers 3 --pin \
+            --no-wait --no-restore
             """
         let expected = TunnelConfiguration(
             name: "sit7", local: .address(IPv4Address(10, 1, 0, 1)), remote: nil,
@@ -35,7 +36,8 @@ import TunnelCore
             localPrefixes: [try IPv6Prefix(parsing: "fd77::/48")], sourceCheck: .off, takesCompatible: true,
             hasDefaultRoute: true, ttl: .inherit, tos: .fixed(16), ecn: .rfc6040,
             discoversPathMTU: false, mtu: .bytes(1400), device: "eth1", mark: 42,
-            address: .fixed(try #require(IPv6Address("fd00::1")), prefixLength: 64), workers: 3, pinsWorkers: true)
+            address: .fixed(try #require(IPv6Address("fd00::1")), prefixLength: 64), workers: 3, pinsWorkers: true, waits: false,
+            restores: false)
         #expect(try Self.parse(line) == expected)
     }
 

@@ -30,6 +30,11 @@ static const unsigned long tund_TUNGETIFF = TUNGETIFF;
 static const unsigned long tund_TUNSETOWNER = TUNSETOWNER;
 static const unsigned long tund_TUNSETOFFLOAD = TUNSETOFFLOAD;
 static const unsigned long tund_TUNSETVNETHDRSZ = TUNSETVNETHDRSZ;
+// Linux 5.7
+#ifndef TUNGETDEVNETNS
+#define TUNGETDEVNETNS _IO('T', 227)
+#endif
+static const unsigned long tund_TUNGETDEVNETNS = TUNGETDEVNETNS;
 
 // bpf(2) has no wrapper in Glibc, and its argument is a union of unnamed structures, whose unused bytes must be zero.
 static inline int tund_bpf_queue(unsigned value_size, unsigned entries) {
@@ -86,4 +91,5 @@ static const int tund_CLONE_NEWNET = 0x40000000; // <linux/sched.h> clashes with
 
 // Enumerators that Swift sees under other names.
 static const __rlimit_resource_t tund_RLIMIT_MEMLOCK = RLIMIT_MEMLOCK;
+static const __rlimit_resource_t tund_RLIMIT_AS = RLIMIT_AS;
 static const __rlimit_resource_t tund_RLIMIT_NOFILE = RLIMIT_NOFILE;

@@ -33,7 +33,7 @@ struct RunCommand: ParsableCommand {
               tund run --6rd-prefix fd00::/32 --check
 
             SIGUSR1 prints the counters. Needs CAP_NET_ADMIN and CAP_NET_RAW at start, wants CAP_BPF, and
-            drops them; with --local auto one thread, which sees no packet, keeps CAP_NET_ADMIN.
+            drops them; one thread, which sees no packet, keeps CAP_NET_ADMIN unless --no-restore is given.
             """#)
 
     @Argument(help: ArgumentHelp("The TUN interface to make.", valueName: "name"), transform: Parse.interface)
@@ -139,7 +139,8 @@ struct RunCommand: ParsableCommand {
     var mssClamp = MSSClampChoice.off
 
     @Option(
-        help: ArgumentHelp("The underlay interface or VRF to use, and no other.", valueName: "IFACE"), transform: Parse.interface)
+        help: ArgumentHelp("The underlay interface or VRF to use, and no other.", valueName: "IFACE"),
+        transform: Parse.underlayInterface)
     var dev: String?
 
     @Option(
@@ -168,6 +169,14 @@ struct RunCommand: ParsableCommand {
 
     @Flag(help: "Keep each of those threads on a CPU of its own.")
     var pin = false
+
+    @Flag(inversion: .prefixedNo, help: "Wait for a local address that this host does not have yet; else refuse to start.")
+    var wait = true
+
+    @Flag(
+        inversion: .prefixedNo,
+        help: "Put back what others take from the TUN, and follow the host to another address; keeps CAP_NET_ADMIN.")
+    var restore = true
 
     @Flag(inversion: .prefixedNo, help: "Take TCP from the TUN in super-packets and split them here.")
     var tso = true
@@ -266,7 +275,7 @@ struct RunCommand: ParsableCommand {
             discoversPathMTU: pmtudisc, mtu: mtu, mssClamp: mssClamp, device: dev, mark: fwmark,
             underlayNamespace: underlayNetns, address: address,
             workers: workers.count, pinsWorkers: pin, offloads: offloads,
-            busyPoll: busyPoll)
+            busyPoll: busyPoll, waits: wait, restores: restore)
     }
 
     /// What makes no sense on an ISATAP link.
@@ -322,11 +331,7 @@ struct RunCommand: ParsableCommand {
         var log = Logger(label: name)
         log.logLevel = Logger.Level(rawValue: logLevel.rawValue) ?? .info
         let configuration = try tunnelConfiguration()
-        if check {
-            let underlay = try Failure.wrap { () throws(ControlError) in try UnderlayNamespace(configuration.underlayNamespace) }
-            try Preparation(configuration, underlay).printPlan()
-            return
-        }
+        if check { return try Check.run(configuration) }
         try Daemon(configuration: configuration, log: log, reading: tunReading).run()
     }
 }

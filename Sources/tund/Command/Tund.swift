@@ -1,4 +1,5 @@
 internal import ArgumentParser
+internal import Glibc
 
 /// The program's version; `--version` prints it.
 let version = "0.1.0"
@@ -16,6 +17,10 @@ struct Tund: ParsableCommand {
 
     static func main() {
         ProcessSetup.openStandardDescriptors()
+        if let problem = ProcessSetup.missingProc {
+            Output.write("Error: \(problem)\n", to: STDERR_FILENO)
+            Glibc.exit(1)
+        }
         main(nil)
     }
 }

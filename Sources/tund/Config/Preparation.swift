@@ -4,9 +4,10 @@ internal import TunnelCore
 /// A configuration together with what this host made of it: everything that is decided before anything is changed.
 struct Preparation {
     let configuration: TunnelConfiguration
-    let underlay: UnderlayNamespace
     let local: IPv4Address
     let path: UnderlayPath
+    /// The index of the `--dev` interface.
+    let device: Int32?
     /// What the workers go by.
     let policy: TunnelPolicy
     /// What the TUN interface is to look like.
@@ -20,35 +21,16 @@ struct Preparation {
     /// What belongs to this host.
     var ownPrefixes: [IPv6Prefix] { (delegatedPrefix.map { [$0] } ?? []) + configuration.localPrefixes }
 
-    /// Asks the kernel; changes nothing and needs no privilege.
-    /// - Parameter local: the local address, where that is decided already.
-    init(
-        _ configuration: TunnelConfiguration, _ underlay: UnderlayNamespace, local decided: IPv4Address? = nil
-    ) throws(Failure) {
+    /// - Parameter underlay: what the host answered.
+    init(_ configuration: TunnelConfiguration, _ underlay: ResolvedUnderlay) throws(Failure) {
         self.configuration = configuration
-        self.underlay = underlay
-        let query = configuration.underlayQuery
-        var warnings: [String] = []
-        (local, path) = try Failure.wrap { () throws(ControlError) in
-            let netlink = try underlay.inside { () throws(ControlError) in try Netlink() }
-            let local: IPv4Address
-            switch configuration.local {
-            case .automatic:
-                if let decided { local = decided } else { local = try LocalAddress.find(query, over: netlink) }
-            case .address(let address):
-                local = address
-                warnings += try LocalAddress.check(address, query, over: netlink)
-            }
-            return (local, try UnderlayPath.find(local: local, query, over: netlink))
-        }
-        warnings += TunLink.warnings(of: nil) + KernelTunnel.warnings()
+        (local, path, device) = (underlay.local, underlay.path, underlay.device)
         let mtu =
             switch configuration.mtu {
             case .automatic: path.tunnelMTU
             case .bytes(let bytes): bytes
             }
-        warnings += Self.warnings(configuration, local: local, path: path, mtu: mtu)
-        self.warnings = warnings
+        warnings = underlay.warnings + Self.warnings(configuration, local: local, path: path, mtu: mtu)
         if let broadcast = path.broadcast {
             let endpoints =
                 [configuration.remote].compactMap(\.self) + configuration.relays + (configuration.isatap?.routers ?? [])
@@ -63,46 +45,6 @@ struct Preparation {
 
     /// What the tunnel takes, for other tunds to know.
     var claims: [TunnelClaim] { TunnelClaim.claims(of: configuration, local: local) }
-
-    /// Whether the tunnel would have its packets for itself; to be asked before its sockets are open.
-    /// - Parameter own: what this tunnel has claimed already.
-    /// - Throws: if somebody else on this host takes them, too.
-    func checkCoexistence(own: TunnelClaim.Held? = nil) throws(Failure) {
-        let device = configuration.device == nil ? nil : path.interfaceIndex
-        try Failure.wrap { () throws(ControlError) in
-            try underlay.inside { () throws(ControlError) in
-                try KernelTunnel.check(try Netlink().kernelTunnels(), claims, deviceIndex: device)
-            }
-            try TunnelClaim.check(claims, against: rivals(of: own).map(\.claim))
-        }
-    }
-
-    /// The second look, once the claims are laid and the sockets are open: tunnels that started at the same moment have not seen
-    /// each other at the first one. One of them stays.
-    /// - Parameter sockets: this tunnel's raw sockets.
-    /// - Throws: if it is not this one.
-    func settleCoexistence(_ held: TunnelClaim.Held, _ sockets: [Int32]) throws(Failure) {
-        var patience = 50
-        while true {
-            let rivals = rivals(of: held, sockets)
-            switch StandingClaim.precedence(of: held.number, among: rivals) {
-            case .alone: return
-            case .wait where patience > 0:
-                patience -= 1
-                usleep(20_000)
-            case .wait, .giveUp:
-                held.withdraw()
-                try Failure.wrap { () throws(ControlError) in try TunnelClaim.check(claims, against: rivals.map(\.claim)) }
-            }
-        }
-    }
-
-    /// Other tunnels' claims to the same packets.
-    private func rivals(of own: TunnelClaim.Held?, _ sockets: [Int32] = []) -> [StandingClaim] {
-        underlay.inside { StandingClaim.all(besides: sockets) }.filter { standing in
-            standing.number != own?.number && claims.contains { $0.overlaps(standing.claim) }
-        }
-    }
 
     /// `policy`, with the next hops of kernel routes: against `--route` with the same prefix they win, as in the kernel.
     func policy(following nextHops: [StaticRoute]) throws(Failure) -> TunnelPolicy {
@@ -194,6 +136,12 @@ struct Preparation {
         return warnings
     }
 
+    /// The interface before the tunnel has an address.
+    static func linkPlan(waiting configuration: TunnelConfiguration) -> TunLinkPlan {
+        let mtu = if case .bytes(let bytes) = configuration.mtu { bytes } else { IPv6Header.leastMTU }
+        return TunLinkPlan(mtu: mtu, transmitQueueLength: nil, isPointToPoint: configuration.remote != nil)
+    }
+
     static func linkPlan(_ configuration: TunnelConfiguration, local: IPv4Address, mtu: Int) -> TunLinkPlan {
         var plan = TunLinkPlan(mtu: mtu, transmitQueueLength: nil, isPointToPoint: configuration.remote != nil)
         if configuration.address == .none { return plan }
@@ -234,13 +182,9 @@ struct Preparation {
     }
 
     /// For `--check`: facts first, then the changes in the language of ip(8).
-    func printPlan() throws(Failure) {
-        let name = configuration.name
-        let taken = try Failure.wrap { () throws(ControlError) in try Netlink().link(named: name) != nil }
-        if taken { throw Failure("an interface \(name) exists already (choose another name, or remove it)") }
-        try checkCoexistence()
+    func printPlan(warnings: [String]) {
         for line in facts { print("# \(line)") }
-        for warning in warnings { print("# warning: \(warning)") }
+        for warning in warnings + self.warnings { print("# warning: \(warning)") }
         print("ip tuntap add \(configuration.name) mode tun multi_queue vnet_hdr user \(geteuid())")
         for command in link.commands(device: configuration.name) { print(command) }
     }

@@ -88,9 +88,15 @@ struct TunnelConfiguration: Equatable, Sendable {
     /// Microseconds that a worker looks for packets before it sleeps.
     var busyPoll = 0
 
-    /// Whether the tunnel follows the host to another address. Into another namespace it cannot: that takes a capability which is
-    /// not kept.
-    var isRenumbered: Bool { local == .automatic && underlayNamespace == nil }
+    /// Whether the tunnel waits for an address that the host does not have yet.
+    var waits = true
+    /// Whether the TUN's addresses and routes are put back when others took them, and follow the host to another address. It takes
+    /// CAP_NET_ADMIN while the tunnel runs.
+    var restores = true
+
+    /// Whether the tunnel follows the host to another address. In another namespace it cannot claim its packets anew: that takes a
+    /// capability which is not kept.
+    var isRenumbered: Bool { local == .automatic && restores && underlayNamespace == nil }
 
     var underlayQuery: UnderlayQuery {
         UnderlayQuery(

@@ -11,12 +11,15 @@ struct ControlError: Error, Equatable, Sendable, CustomStringConvertible {
     let remedy: String?
     /// The errno behind `reason`, if the kernel refused.
     let code: Int32?
+    /// Time may mend it: an address that is still to come.
+    let isTransient: Bool
 
-    init(_ attempt: String, reason: String, remedy: String? = nil, code: Int32? = nil) {
+    init(_ attempt: String, reason: String, remedy: String? = nil, code: Int32? = nil, isTransient: Bool = false) {
         self.attempt = attempt
         self.reason = reason
         self.remedy = remedy
         self.code = code
+        self.isTransient = isTransient
     }
 
     /// An errno as the reason. EPERM has one remedy everywhere here, and brings it along.

@@ -27,33 +27,82 @@ struct Daemon {
             try Privileges.reduce(to: needed)
             return try UnderlayNamespace(configuration.underlayNamespace)
         }
-        let preparation = try Preparation(configuration, underlay)
-        for fact in preparation.facts { log.info("\(fact)") }
-        for warning in preparation.warnings { log.warning("\(warning)") }
-
+        let start = try resolve(underlay)
+        for warning in HostWarnings.all(carriesIPv6: configuration.mode.carriesIPv6) + KernelTunnel.warnings() {
+            log.warning("\(warning)")
+        }
         // Blocked before any thread starts, so that only the descriptor hears them.
         let signals = try Failure.wrap { () throws(SystemError) in try SignalDescriptor([SIGINT, SIGTERM, SIGHUP, SIGUSR1]) }
-        try preparation.checkCoexistence()
-        let claims = try Failure.wrap { () throws(ControlError) in
-            try underlay.inside { () throws(ControlError) in try TunnelClaim.Held(preparation.claims) }
+        if let found = start.found {
+            let preparation = try Preparation(configuration, found)
+            try Failure.wrap { () throws(ControlError) in
+                try underlay.inside { () throws(ControlError) in try Coexistence() }.check(preparation)
+            }
         }
-        let opened = try open(preparation, underlay, rings, notes)
-        try preparation.settleCoexistence(claims, opened.receivers + opened.senders + opened.icmp.rawDescriptors)
+        let opened = try open(underlay, rings, notes, device: start.device)
         let follower = try Failure.wrap { () throws(ControlError) in
-            let netlink = try Netlink()
-            let tun = try TunLink.bringUp(opened.name, preparation.link, over: netlink)
-            let follower = try Follower(tun, preparation, claims, log: log, opened.handles)
-            try Privileges.dropAll(but: configuration.isRenumbered ? [CAP_NET_ADMIN] : [])
-            return follower
+            try Follower(
+                configuration, underlay, log: log, handles(of: opened),
+                tun: { netlink throws(ControlError) in
+                    try TunReconciler(
+                        opened.tun.take()!, named: opened.name, Preparation.linkPlan(waiting: configuration), over: netlink)
+                })
         }
-        try startWorkers(opened)
-        log.info("\(opened.name) is ready")
+        if let found = start.found {
+            try follower.establish(found)
+        } else {
+            try Failure.wrap { () throws(ControlError) in try Privileges.dropAll(but: [CAP_NET_ADMIN]) }
+        }
         let outcome = listen(opened, signals, follower)
         for thread in opened.threads { thread.stop() }
         for thread in opened.threads { _ = thread.join() }
         printCounters(opened)
         if let outcome { throw Failure(outcome) }
         log.info("stopped")
+    }
+
+    /// Asks for the address and the way out.
+    /// - Returns: nothing found where the tunnel is to wait for it; and the name of the `--dev` interface, which has to exist.
+    private func resolve(_ underlay: UnderlayNamespace) throws(Failure) -> (found: ResolvedUnderlay?, device: String?) {
+        try underlay.inside { () throws(Failure) in
+            let netlink = try Failure.wrap { () throws(ControlError) in try Netlink() }
+            do throws(ControlError) {
+                let device = try configuration.device.flatMap { name throws(ControlError) in try netlink.link(named: name)?.name }
+                do throws(ControlError) {
+                    return (try .resolve(configuration.local, configuration.underlayQuery, over: netlink), device)
+                } catch {
+                    if error.isTransient && configuration.waits { return (nil, device) }
+                    throw error
+                }
+            } catch {
+                throw Failure("\(error)")
+            }
+        }
+    }
+
+    private func handles(of opened: Opened) -> Follower.Handles {
+        Follower.Handles(
+            adopt: { [unowned opened] policy in
+                for thread in opened.threads { thread.adopt(policy) }
+                for thread in opened.threads { thread.waitUntilAdopted() }
+                opened.icmp.policy = policy
+            },
+            bind: { [unowned opened] local, device throws(ControlError) in
+                do throws(SystemError) {
+                    try opened.bind(to: local)
+                } catch {
+                    throw ControlError("use \(local) as the tunnel's own address", reason: "\(error)", code: error.code)
+                }
+            },
+            sockets: { [unowned opened] in
+                opened.sockets.flatMap(\.rawDescriptors) + opened.guardians.flatMap(\.rawDescriptors)
+            },
+            start: { [unowned opened] () throws(Failure) in
+                let kept = configuration.restores ? [CAP_NET_ADMIN] : []
+                try Failure.wrap { () throws(ControlError) in try Privileges.dropAll(but: kept) }
+                try startWorkers(opened)
+                log.info("\(opened.name) is ready")
+            })
     }
 
     /// From a thread without capabilities, for them to inherit none.
@@ -75,7 +124,7 @@ struct Daemon {
             failure = explain(error)
         }
         if let failure { throw Failure(failure) }
-        try Failure.wrap { () throws(ControlError) in try Privileges.confirm(mayFirstThread: configuration.isRenumbered) }
+        try Failure.wrap { () throws(ControlError) in try Privileges.confirm(mayFirstThread: configuration.restores) }
     }
 
     /// Everything that is open while the tunnel runs.
@@ -88,34 +137,21 @@ struct Daemon {
         let sockets: [RawSockets]
         let guardians: [RawListener]
         let finished: WakeUp
+        /// For who configures the TUN.
+        var tun: TunObserver?
 
         init(
-            name: String, threads: [WorkerThread<Engine>], icmp: consuming ICMPListener, notes: MergeNotes?,
-            sockets: [RawSockets], guardians: [RawListener], finished: WakeUp
+            name: String, threads: [WorkerThread<Engine>], tun: consuming TunObserver?, icmp: consuming ICMPListener,
+            notes: MergeNotes?, sockets: [RawSockets], guardians: [RawListener], finished: WakeUp
         ) {
             self.name = name
             self.threads = threads
+            self.tun = consume tun
             self.icmp = icmp
             self.notes = notes
             self.sockets = sockets
             self.guardians = guardians
             self.finished = finished
-        }
-
-        var handles: Follower.Handles {
-            Follower.Handles(
-                adopt: { [unowned self] policy in
-                    for thread in threads { thread.adopt(policy) }
-                    for thread in threads { thread.waitUntilAdopted() }
-                    icmp.policy = policy
-                },
-                rebind: { [unowned self] local throws(ControlError) in
-                    do throws(SystemError) {
-                        try bind(to: local)
-                    } catch {
-                        throw ControlError("use \(local) as the tunnel's own address", reason: "\(error)", code: error.code)
-                    }
-                })
         }
 
         /// Gives all sockets a local address. The guardian is first, or its notes would come too late.
@@ -147,34 +183,36 @@ struct Daemon {
         do throws(SystemError) {
             return try MergeNotes()
         } catch {
-            let remedy = error.code == EPERM ? " (CAP_BPF is missing)" : ""
+            let remedy = error.code == EPERM ? " (\(Privileges.reasonForRefusedBPF))" : ""
             log.warning(
                 "UDP that the kernel merges on arrival (UDP_GRO) will not be told from single datagrams: \(error)\(remedy)")
             return nil
         }
     }
 
+    /// Opens all that needs privileges; nothing has an address yet.
     private func open(
-        _ preparation: Preparation, _ underlay: UnderlayNamespace, _ rings: [ReservedRing], _ notes: MergeNotes?
+        _ underlay: UnderlayNamespace, _ rings: [ReservedRing], _ notes: MergeNotes?, device: String?
     ) throws(Failure) -> Opened {
-        let policy = preparation.policy
-        let scope = UnderlayScope(device: configuration.device, mark: configuration.mark)
+        let policy = TunnelPolicy.waiting
+        let scope = UnderlayScope(device: device, mark: configuration.mark)
         let isRenumbered = configuration.isRenumbered
         // What most packets carry is the sockets' own; a message that differs says so.
-        let ttl: UInt8 = if case .fixed(let value) = policy.ttl { value } else { 64 }
-        let tos: UInt8 = if case .fixed(let value) = policy.tos { value & ~3 } else { 0 }
+        let ttl: UInt8 = if case .fixed(let value) = configuration.ttl { value } else { 64 }
+        let tos: UInt8 = if case .fixed(let value) = configuration.tos { value & ~3 } else { 0 }
         do throws(SystemError) {
             let reading = self.reading ?? rings[0].bestReading
             if reading == .multishot && rings[0].bestReading != .multishot {
                 throw SystemError("multishot read of the TUN (Linux 6.7)", code: EOPNOTSUPP)
             }
             log.debug("reading the TUN by \(reading.rawValue)")
-            let carried = policy.mode.innerProtocols
-            let softErrors: SoftErrors? = if case .remote = policy.peers { SoftErrors() } else { nil }
+            let carried = configuration.mode.innerProtocols
+            let softErrors = configuration.remote == nil ? nil : SoftErrors()
             let finished = try WakeUp()
             let name = configuration.name
             var threads: [WorkerThread<Engine>] = []
             var tunWriter: TunWriter?
+            var tunObserver: TunObserver?
             var cutsUDP = true
             var sockets: [RawSockets] = []
             for index in 0..<configuration.workers {
@@ -182,6 +220,7 @@ struct Daemon {
                 if index == 0 {
                     cutsUDP = try negotiate(queue)
                     tunWriter = try queue.writer()
+                    tunObserver = try queue.observer()
                 }
                 let own = try underlay.inside { () throws(SystemError) in
                     try carried.map { inner throws(SystemError) in
@@ -215,11 +254,9 @@ struct Daemon {
             }
             for shortage in Set(sockets.flatMap(\.shortages)) { log.warning("\(Self.explain(shortage))") }
             let icmp = try ICMPListener(guardians, tun: tunWriter.take()!, policy: policy, softErrors: softErrors)
-            let opened = Opened(
-                name: name, threads: threads, icmp: icmp, notes: notes, sockets: sockets, guardians: guardians,
-                finished: finished)
-            try opened.bind(to: policy.local)
-            return opened
+            return Opened(
+                name: name, threads: threads, tun: tunObserver.take(), icmp: icmp, notes: notes, sockets: sockets,
+                guardians: guardians, finished: finished)
         } catch {
             throw Failure(explain(error))
         }
@@ -246,8 +283,12 @@ struct Daemon {
         switch (error.call, error.code) {
         case ("ioctl(TUNSETIFF)", EBUSY):
             "cannot make \(configuration.name): an interface of that name exists (choose another name, or remove it)"
-        case ("open(/dev/net/tun)", ENOENT), ("open(/dev/net/tun)", ENODEV):
-            "\(error) (the tun module is missing: modprobe tun)"
+        case ("open(/dev/net/tun)", ENOENT):
+            "/dev/net/tun is missing here (a container has to be given it; on a host: modprobe tun)"
+        case ("open(/dev/net/tun)", ENODEV), ("open(/dev/net/tun)", ENXIO):
+            "\(error) (the kernel has no tun driver: modprobe tun)"
+        case ("open(/dev/net/tun)", EPERM):
+            "\(error) (the device cgroup forbids it: DeviceAllow=/dev/net/tun rw of the unit, or the container's list of devices)"
         case ("open(/dev/net/tun)", EACCES):
             "\(error) (this user needs read and write access to it)"
         case ("io_uring_setup", EPERM), ("io_uring_setup", ENOSYS):
@@ -256,8 +297,12 @@ struct Daemon {
             "\(error) (Linux 6.0 or later is needed)"
         case ("io_uring_setup", ENOMEM):
             "\(error) (rings count as locked memory: raise ulimit -l, LimitMEMLOCK= of the unit, or use fewer --workers)"
+        case ("pthread_create", EAGAIN) where ProcessSetup.lacksAddressSpace:
+            "\(error) (no address space is left for a thread's stack: raise ulimit -v, or use fewer --workers)"
         case ("pthread_create", EAGAIN):
             "\(error) (raise ulimit -u, TasksMax= of the unit, or use fewer --workers)"
+        case (_, ENOMEM) where error.call.hasPrefix("mmap") && ProcessSetup.lacksAddressSpace:
+            "\(error) (no address space is left: raise ulimit -v, or use fewer --workers)"
         case (_, EMFILE):
             "\(error) (raise ulimit -n, LimitNOFILE= of the unit, or use fewer --workers)"
         case ("bind", EADDRNOTAVAIL):
@@ -275,14 +320,13 @@ struct Daemon {
         var lastReport = Clock.seconds
         // For an error queue no events are asked for: POLLERR comes unasked.
         var polled =
-            [
-                pollfd(fd: signals.rawValue, events: Int16(POLLIN), revents: 0),
-                pollfd(fd: opened.finished.rawDescriptor, events: Int16(POLLIN), revents: 0),
-            ] + follower.descriptors.map { pollfd(fd: $0, events: Int16(POLLIN), revents: 0) }
-            + opened.icmp.rawDescriptors.map { pollfd(fd: $0, events: 0, revents: 0) }
+            ([signals.rawValue, opened.finished.rawDescriptor] + follower.descriptors).map {
+                pollfd(fd: $0, events: Int16(POLLIN), revents: 0)
+            } + opened.icmp.rawDescriptors.map { pollfd(fd: $0, events: 0, revents: 0) }
         while true {
+            for (index, descriptor) in follower.descriptors.enumerated() { polled[2 + index].fd = descriptor }
             _ = unsafe poll(&polled, nfds_t(polled.count), Int32(follower.patience(atMost: 1000)))
-            follower.act()
+            do throws(Failure) { try follower.act() } catch { return error.description }
             for entry in polled.dropFirst(2 + follower.descriptors.count) where entry.revents != 0 {
                 opened.icmp.listen(to: entry.fd)
             }
@@ -316,6 +360,11 @@ struct Daemon {
     private func printCounters(_ opened: Opened) {
         Output.write(opened.report.lines.map { "\($0)\n" }.joined(), to: STDOUT_FILENO)
     }
+}
+
+extension TunnelPolicy {
+    /// Before the tunnel has an address: no worker runs, and no socket takes a packet.
+    fileprivate static var waiting: TunnelPolicy { TunnelPolicy(local: .any, peers: .remote(.any)) }
 }
 
 extension TunnelMode {

@@ -1,19 +1,26 @@
 internal import Logging
+internal import RingIO
 internal import TunnelCore
 
-/// Keeps a running tunnel in step with what changes around it: the kernel's routes over the TUN that name a next hop
-/// (`FollowRoutes`), the host's IPv4 address (`FollowAddress`), and the TUN's being up. Belongs to the control thread.
+/// Keeps a tunnel in step with what changes around it: the host's IPv4 address and the way out (`FollowUnderlay`), the TUN with its
+/// addresses and routes, and the kernel's routes over it that name a next hop (`FollowTun`). Belongs to the control thread.
 ///
-/// The monitor says only that something has changed; all of it is then looked at anew.
+/// The monitors say only that something has changed; all that it may concern is then looked at anew, and so it is when a monitor
+/// could not hold all there was to say. Nothing is remembered of what changed, so nothing can be out of step.
 final class Follower {
-    /// What the tunnel can be told while it runs.
+    /// What the tunnel can be told.
     struct Handles {
         /// Hands a policy to the workers, and returns when they go by it.
         let adopt: (TunnelPolicy) -> Void
-        /// Gives all sockets another local address.
-        let rebind: (IPv4Address) throws(ControlError) -> Void
+        /// Gives all sockets a local address, and the interface of `--dev`.
+        let bind: (IPv4Address, _ device: Int32?) throws(ControlError) -> Void
+        /// The raw sockets.
+        let sockets: () -> [Int32]
+        /// Lets the workers begin, once.
+        let start: () throws(Failure) -> Void
     }
 
+    let configuration: TunnelConfiguration
     let handles: Handles
     let log: Logger
     // One of each for the TUN's network namespace and one for the underlay's.
@@ -21,100 +28,175 @@ final class Follower {
     let underlayNetlink: Netlink
     private let monitor: NetlinkMonitor
     private let underlayMonitor: NetlinkMonitor
-    /// What holds now; renumbering makes another one.
-    var preparation: Preparation
+
+    /// What holds now; nil: the tunnel waits for its address since it was started.
+    var preparation: Preparation?
+    let coexistence: Coexistence
+    /// Laid when the tunnel has its address, and anew when it has another one.
     var claims: TunnelClaim.Held
-    var tun: TunLink.Tun
+    let tun: TunReconciler
+    /// Without it nothing is written (`--no-restore`).
+    var writes = true
 
+    /// The kernel's routes over the TUN, as far as they are known.
+    var kernelRoutes: [Route6] = []
     var nextHops = NextHops()
-    /// Whether the host lacks an address for the tunnel, and has been told so.
+    /// Nexthop objects over the TUN, and groups with one.
+    private var nexthops: Set<UInt32> = []
+    /// What the TUN was found to be.
+    var tunOutcome = TunReconciler.Outcome.settled
+    /// The host lacks an address for the tunnel.
     var isWaiting = false
-    /// Whether renumbering failed: sockets and TUN may be of either address then.
+    /// Going over to another address failed in the middle: sockets and TUN may be of either.
     var isHalfway = false
-    private var wasDown = false
+    var tunNotice = Notice()
+    var underlayNotice = Notice()
 
-    // When to look, in milliseconds of the clock; nil: nothing has changed.
-    private var routesDue: Int? = 0
-    private var addressDue: Int? = 0
-    private var routesSeen = 0
-    private var addressChanged = 0
+    /// A thousand routes are a few looks, and a single one is seen at once.
+    private var tunLook = Schedule(rest: 0, longestUnrest: 0, pause: 100)
+    /// Addresses and routes of the underlay come in groups: a look waits until they have come to rest.
+    private var underlayLook = Schedule(rest: 200, longestUnrest: 1000, pause: 0)
+    /// When others' changes were last undone, and how often lately.
+    private var restored = (last: 0, count: 0)
 
-    /// Between two looks at the routes: a thousand of them are a few looks, and a single one is seen at once.
-    private static let routesPause = 100
-    /// Addresses and IPv4 routes have come to rest after so long, and are looked at after so long in any case.
-    private static let (rest, longestUnrest) = (200, 1000)
-    private static let retry = 1000
-
+    /// - Parameter tun: makes the TUN's reconciler, with a netlink socket of the TUN's namespace.
     init(
-        _ tun: TunLink.Tun, _ preparation: Preparation, _ claims: TunnelClaim.Held, log: Logger, _ handles: Handles
+        _ configuration: TunnelConfiguration, _ underlay: UnderlayNamespace, log: Logger, _ handles: Handles,
+        tun: (borrowing Netlink) throws(ControlError) -> TunReconciler
     ) throws(ControlError) {
-        self.tun = tun
-        self.preparation = preparation
-        self.claims = claims
+        self.configuration = configuration
         self.log = log
         self.handles = handles
-        netlink = try Netlink()
+        // Monitors first: what changes while the state is read is then heard of.
         monitor = try NetlinkMonitor(.overlay)
-        underlayNetlink = try preparation.underlay.inside { () throws(ControlError) in try Netlink() }
-        underlayMonitor = try preparation.underlay.inside { () throws(ControlError) in try NetlinkMonitor(.underlay) }
+        underlayMonitor = try underlay.inside { () throws(ControlError) in try NetlinkMonitor(.underlay) }
+        netlink = try Netlink()
+        underlayNetlink = try underlay.inside { () throws(ControlError) in try Netlink() }
+        coexistence = try underlay.inside { () throws(ControlError) in try Coexistence() }
+        let count = TunnelClaim.claims(of: configuration, local: .any).count
+        claims = try underlay.inside { () throws(ControlError) in try TunnelClaim.Held(room: count) }
+        self.tun = try tun(netlink)
+        monitor.hearRoutes(over: self.tun.link.index)
+        tunLook.request(at: Clock.milliseconds)
+        underlayLook.request(at: Clock.milliseconds)
     }
 
-    /// One of them is readable when something has changed.
-    var descriptors: [Int32] { [monitor.descriptor, underlayMonitor.descriptor] }
+    /// One of them is readable when something has changed. One whose news will be looked at soon is left alone until then (-1): a host where
+    /// routes never rest must not keep this thread busy.
+    var descriptors: [Int32] {
+        [
+            tunLook.isDue ? -1 : monitor.descriptor,
+            underlayLook.isDue ? -1 : underlayMonitor.descriptor,
+        ]
+    }
 
     /// Milliseconds until there is something to do, changes aside; at most `longest`.
     func patience(atMost longest: Int) -> Int {
-        let due = min(routesDue ?? .max, addressDue ?? .max)
+        let due = min(tunLook.due ?? .max, underlayLook.due ?? .max)
         return max(0, min(longest, due - Clock.milliseconds))
     }
 
     /// Does what is due.
-    func act() {
+    /// - Throws: what ends the tunnel.
+    func act() throws(Failure) {
         let now = Clock.milliseconds
-        for change in monitor.changes() {
-            switch change {
-            case .ipv6Route(let interface):
-                if interface == nil || interface == tun.link.index { routesChanged(now) }
-            case .link(let index, let isUp):
-                if index != tun.link.index { continue }
-                routesChanged(now)
-                if !isUp { wasDown = true } else if wasDown { cameUp() }
-            case .overrun:
-                routesChanged(now)
-            case .ipv4Address, .ipv4Route: break
-            }
-        }
-        if !underlayMonitor.changes().isEmpty { addressChanged(now) }
-        if let due = routesDue, due <= now {
-            routesDue = followRoutes() ? nil : now + Self.retry
-            routesSeen = Clock.milliseconds
-        }
-        if let due = addressDue, due <= now { addressDue = followAddress() ? nil : now + Self.retry }
+        if monitor.changes().reduce(false, { concernsTun($1) || $0 }) { tunLook.request(at: now) }
+        if !underlayMonitor.changes().isEmpty { underlayLook.request(at: now) }
+        if underlayLook.begins(at: now) { underlayLook.ended(at: Clock.milliseconds, isDone: try followUnderlay()) }
+        if tunLook.begins(at: now) { tunLook.ended(at: Clock.milliseconds, isDone: try followTun()) }
     }
 
-    private func routesChanged(_ now: Int) {
-        if routesDue == nil { routesDue = max(now, routesSeen + Self.routesPause) }
-    }
+    /// To be called when the TUN's plan is another one.
+    func tunPlanChanged() { tunLook.request(at: Clock.milliseconds) }
 
-    private func addressChanged(_ now: Int) {
-        if addressDue == nil { addressChanged = now }
-        addressDue = min(now + Self.rest, addressChanged + Self.longestUnrest)
-    }
-
-    /// The TUN was down, which has cost it its addresses and routes.
-    private func cameUp() {
-        wasDown = false
-        if preparation.configuration.address == .none { return }
-        let name = tun.link.name
-        if !preparation.configuration.isRenumbered {
-            log.warning("\(name) was down and has lost its addresses and routes: restart tund (--local auto can put them back)")
-            return
-        }
-        do {
-            try TunLink.restore(&tun, preparation.link, over: netlink)
-            log.info("\(name) was down: put its addresses and routes back")
-        } catch {
-            log.warning("\(error)")
+    private func concernsTun(_ change: NetlinkMonitor.Change) -> Bool {
+        let interface = tun.link.index
+        switch change {
+        case .link(let index):
+            // One that left may come back under another index.
+            return index == interface || index == tun.link.master || tunOutcome == .hasLeft
+        case .ipv6Address(let other): return other == interface
+        case .ipv6Route, .underlay: return true
+        case .nexthop(let id, let device, let members):
+            // An object that went over to another device takes its routes along.
+            let was = nexthops.contains(id)
+            let isOver = device == interface || members.contains(where: nexthops.contains)
+            if isOver { nexthops.insert(id) } else { nexthops.remove(id) }
+            return was || isOver
+        case .overrun:
+            if let found = try? netlink.nexthops(over: interface) { nexthops.formUnion(found) }
+            return true
         }
     }
+
+    /// The TUN may have come back under another index.
+    func tunWasFound() { monitor.hearRoutes(over: tun.link.index) }
+
+    /// Others took something away, and it was put back. Where that goes on, less and less haste is made about it.
+    func tunWasRestored() {
+        let now = Clock.milliseconds
+        restored.count = now - restored.last > 60_000 ? 0 : restored.count + 1
+        restored.last = now
+        tunLook.hold(until: now + min(10_000, 100 << min(restored.count, 10)))
+    }
+}
+
+/// When to look at something, in milliseconds of the clock.
+struct Schedule {
+    /// A look comes so long after the last request, and so long after the first one in any case.
+    private let rest: Int
+    private let longestUnrest: Int
+    /// Between two looks.
+    private let pause: Int
+
+    /// nil: nothing has changed.
+    private(set) var due: Int?
+    private var requested = 0
+    private var earliest = 0
+    private var failures = 0
+
+    init(rest: Int, longestUnrest: Int, pause: Int) { (self.rest, self.longestUnrest, self.pause) = (rest, longestUnrest, pause) }
+
+    var isDue: Bool { due != nil }
+
+    mutating func request(at now: Int) {
+        if due == nil { requested = now }
+        due = max(earliest, min(now + rest, requested + longestUnrest))
+    }
+
+    mutating func hold(until moment: Int) { earliest = max(earliest, moment) }
+
+    /// Whether the time has come; there must be an end to it, too.
+    mutating func begins(at now: Int) -> Bool {
+        guard let due, due <= now else { return false }
+        self.due = nil
+        return true
+    }
+
+    /// - Parameter isDone: else it is to be tried again: after a second, and later after longer.
+    mutating func ended(at now: Int, isDone: Bool) {
+        earliest = max(earliest, now + pause)
+        failures = isDone ? 0 : failures + 1
+        if !isDone {
+            due = now + min(30_000, 1000 << min(failures - 1, 5))
+        } else if let requested = due {
+            due = max(earliest, requested)
+        }
+    }
+}
+
+/// Something that is said once, however often it is found.
+struct Notice {
+    private var text: String?
+
+    /// Whether something is wrong that has been told.
+    var isOpen: Bool { text != nil }
+
+    mutating func tell(_ text: String, _ level: Logger.Level = .warning, to log: Logger) {
+        if text != self.text { log.log(level: level, "\(text)") }
+        self.text = text
+    }
+
+    /// All is well again.
+    mutating func close() { text = nil }
 }

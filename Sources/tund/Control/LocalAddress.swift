@@ -5,30 +5,26 @@ enum LocalAddress {
     /// `--local auto`.
     /// - Throws: when no address or more than one would do; the error says which.
     static func find(_ query: UnderlayQuery, over netlink: borrowing Netlink) throws(ControlError) -> IPv4Address {
-        try choose(query, try UnderlayFacts.gather(query, over: netlink))
+        try choose(query, try UnderlayFacts.gather(query, from: nil, over: netlink))
     }
 
-    /// `--local A`: A has to be an address of this host, on whatever interface.
-    /// - Returns: warnings.
-    static func check(
-        _ address: IPv4Address, _ query: UnderlayQuery, over netlink: borrowing Netlink
-    ) throws(ControlError) -> [String] {
-        try check(address, query, try UnderlayFacts.gather(query, over: netlink))
-    }
-
-    /// The rule of `--local auto`. Candidates are the global unicast addresses that are not on a loopback interface, on the
-    /// device (or in the VRF that it is) and in the relay prefix if those are given. Of several, the one that the kernel itself would send from to the
-    /// remote or a relay, else to the Internet, wins.
+    /// The rule of `--local auto`: the address that the kernel itself would send from to the remote or a relay, else to the domain's
+    /// network or the Internet, on whatever interface that address is. Where no route says so, the only global unicast address
+    /// that is not on a loopback interface, on the device (or in the VRF that it is) and in the relay prefix if those are given; in a
+    /// relay prefix also one on a loopback interface, if there is no other.
     static func choose(_ query: UnderlayQuery, _ facts: UnderlayFacts) throws(ControlError) -> IPv4Address {
         let attempt = "tell which IPv4 address is the tunnel's own"
         let device = try device(query, facts)
-        let candidates = facts.addresses.filter { entry in
-            guard entry.isGlobalScope, entry.address.isUnicastHost else { return false }
-            guard let link = facts.link(entry.interfaceIndex), !link.isLoopback else { return false }
+        if let source = sources(query, facts, device).first { return source }
+        let usable = facts.addresses.filter { entry in
+            guard entry.isGlobalScope, entry.address.isUnicastHost, entry.interfaceIndex != query.tun else { return false }
+            guard let link = facts.link(entry.interfaceIndex) else { return false }
             let vrf = facts.vrf(of: link)
             return device.map { link == $0 || vrf == $0 } ?? (vrf == nil)
                 && query.confiningPrefix?.contains(entry.address) ?? true
         }
+        var candidates = usable.filter { !(facts.link($0.interfaceIndex)?.isLoopback ?? true) }
+        if candidates.isEmpty && query.confiningPrefix != nil { candidates = usable }
         guard let first = candidates.first else {
             var place = query.device.map { "\($0) has" } ?? "no interface has"
             place += query.device == nil ? " a" : " no"
@@ -38,31 +34,44 @@ enum LocalAddress {
                 attempt, reason: "\(place) global IPv4 address\(within)",
                 remedy: others.isEmpty
                     ? nil
-                    : "this host has \(facts.list(others))" + (query.confiningPrefix == nil ? "; pass --local A to use one" : ""))
+                    : "this host has \(facts.list(others))" + (query.confiningPrefix == nil ? "; pass --local A to use one" : ""),
+                isTransient: true)
         }
-        // A route to an address of our own says nothing about the way out.
-        let sources = (facts.routes + [nil]).compactMap { $0?.type == .local ? nil : $0?.source }
-        if let source = sources.first(where: { source in candidates.contains { $0.address == source } }) { return source }
         // The same address may be on several interfaces.
         if candidates.allSatisfy({ $0.address == first.address }) { return first.address }
-        if let source = facts.outward?.source, candidates.contains(where: { $0.address == source }) { return source }
         throw ControlError(
             attempt, reason: "there are \(candidates.count): \(facts.list(candidates))", remedy: "pass --local A")
     }
 
+    /// What the kernel would send from, by the routes in the order of their weight: the remote's or the relays', then all others'.
+    private static func sources(_ query: UnderlayQuery, _ facts: UnderlayFacts, _ device: LinkInfo?) -> [IPv4Address] {
+        (facts.routes + [facts.outward]).compactMap { route in
+            // A route to an address of our own says nothing about the way out.
+            guard let route, route.type != .local, let source = route.source, source.isUnicastHost else { return nil }
+            if let device, !device.isVRF, route.interfaceIndex != device.index { return nil }
+            if let network = query.confiningPrefix, !network.contains(source) { return nil }
+            let owners = facts.addresses.filter { $0.address == source }
+            return owners.allSatisfy { $0.isGlobalScope && $0.interfaceIndex != query.tun } ? source : nil
+        }
+    }
+
     /// The rule of `--local auto` for a tunnel that runs: it keeps its address while it can, since another one is another prefix.
-    /// It can while an interface that is up has the address, and the kernel has not come to send through another interface.
+    /// It can while the kernel takes packets for the address, and has not come to send through another interface.
     ///
     /// A new address is one that `choose` would choose and that something speaks for: a route, the old address's interface, or the
     /// command line. Not just any that is left: while an interface is down for a moment that may be a container bridge's.
-    /// - Parameter interface: that had the old address.
+    /// - Parameters:
+    ///   - interface: that had the old address.
+    ///   - facts: with `current` among what was asked.
     /// - Throws: when no address would do.
     static func follow(
         _ current: IPv4Address, on interface: Int32, _ query: UnderlayQuery, _ facts: UnderlayFacts
     ) throws(ControlError) -> IPv4Address {
         var facts = facts
+        let isListed = facts.addresses.contains { $0.address == current }
         facts.addresses = facts.addresses.filter { facts.link($0.interfaceIndex)?.isUp ?? false }
-        let stays = facts.addresses.contains { $0.address == current }
+        // The kernel takes packets also for the addresses of an interface that is down, but none comes.
+        let stays = facts.ours.contains(current) && (!isListed || facts.addresses.contains { $0.address == current })
         let choice: IPv4Address
         do {
             choice = try choose(query, facts)
@@ -79,15 +88,18 @@ enum LocalAddress {
         if choice == current || stays && facts.links.contains(where: { isOn(current, $0.index) && isOn(choice, $0.index) }) {
             return current
         }
-        let sources = (facts.routes + [facts.outward]).compactMap { $0?.type == .local ? nil : $0?.source }
         let isChosenByOperator = query.device != nil || query.confiningPrefix != nil
-        if sources.contains(choice) || isOn(choice, interface) || isChosenByOperator { return choice }
+        let isRouted = sources(query, facts, try device(query, facts)).contains(choice)
+        if isRouted || isOn(choice, interface) || isChosenByOperator { return choice }
         if stays { return current }
         throw ControlError(
-            "tell which IPv4 address is the tunnel's own", reason: "\(current) is gone, and no route leads out from \(choice)")
+            "tell which IPv4 address is the tunnel's own", reason: "\(current) is gone, and no route leads out from \(choice)",
+            isTransient: true)
     }
 
-    /// The rule of `--local A`.
+    /// The rule of `--local A`: the kernel takes packets for A, on whatever interface.
+    /// - Parameter facts: with A among what was asked.
+    /// - Returns: warnings.
     static func check(
         _ address: IPv4Address, _ query: UnderlayQuery, _ facts: UnderlayFacts
     ) throws(ControlError) -> [String] {
@@ -95,20 +107,20 @@ enum LocalAddress {
         guard address.isUnicastHost else { throw ControlError(attempt, reason: "not the address of one host") }
         let device = try device(query, facts)
         let owners = facts.addresses.filter { $0.address == address }
-        if owners.isEmpty {
-            let others = facts.addresses.filter { $0.address.isUnicastHost }
-            throw ControlError(
-                attempt, reason: "no interface has \(address)",
-                remedy: others.isEmpty ? nil : "this host has \(facts.list(others))")
-        }
         let links = owners.compactMap { facts.link($0.interfaceIndex) }
         let vrf = device.flatMap(facts.vrf)
-        if !links.contains(where: { facts.vrf(of: $0) == vrf }) {
+        if !facts.ours.contains(address) {
+            if !links.isEmpty, !links.contains(where: { facts.vrf(of: $0) == vrf }) {
+                throw ControlError(
+                    attempt, reason: "it is not in \(vrf.map { "the VRF \($0.name)" } ?? "the main routing table")",
+                    remedy: "--dev names a VRF or an interface in it; this host has \(facts.list(owners))")
+            }
+            let others = facts.addresses.filter { $0.address.isUnicastHost }
             throw ControlError(
-                attempt, reason: "it is not in \(vrf.map { "the VRF \($0.name)" } ?? "the main routing table")",
-                remedy: "--dev names a VRF or an interface in it; this host has \(facts.list(owners))")
+                attempt, reason: owners.isEmpty ? "no interface has \(address)" : "\(facts.list(owners)) is down",
+                remedy: others.isEmpty ? nil : "this host has \(facts.list(others))", isTransient: true)
         }
-        if let device, !device.isVRF, !links.contains(device) {
+        if let device, !device.isVRF, !links.isEmpty, !links.contains(device) {
             return ["\(address) is an address of this host, but not of \(device.name)"]
         }
         return []
@@ -117,11 +129,9 @@ enum LocalAddress {
     /// `--dev`, which has to exist.
     static func device(_ query: UnderlayQuery, _ facts: UnderlayFacts) throws(ControlError) -> LinkInfo? {
         guard let name = query.device else { return nil }
-        guard let link = facts.link(named: name) else {
-            throw ControlError(
-                "use --dev \(name)", reason: "there is no such interface",
-                remedy: "this host has \(facts.links.map(\.name).joined(separator: ", "))")
-        }
-        return link
+        if let device = facts.device { return device }
+        throw ControlError(
+            "use --dev \(name)", reason: "there is no such interface",
+            remedy: "this host has \(facts.links.map(\.name).joined(separator: ", "))", isTransient: query.deviceIndex != nil)
     }
 }

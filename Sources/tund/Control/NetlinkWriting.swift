@@ -52,14 +52,14 @@ extension Netlink {
         try exchange(attempt, remedy: remedy) { unsafe rtnl_addr_add(socket, entry, NLM_F_EXCL) }
     }
 
-    /// Routes a prefix to an interface, in the main table with the default metric (1024).
+    /// Routes a prefix to an interface, with the default metric (1024).
     /// - Parameter besideOthers: the prefix may have routes of that metric over other interfaces.
     /// - Throws: EEXIST if it has one: whose it is, is not known here, so it stays.
     func addRoute(
-        to prefix: IPv6Prefix, over link: LinkInfo, besideOthers: Bool = false, remedy: (Int32) -> String?
+        to prefix: IPv6Prefix, over link: LinkInfo, table: UInt32, besideOthers: Bool = false, remedy: (Int32) -> String?
     ) throws(ControlError) {
         let attempt = "add the route \(prefix) dev \(link.name)"
-        let route = try unsafe makeRoute(to: prefix, attempt)
+        let route = try unsafe makeRoute(to: prefix, table: table, attempt)
         defer { unsafe rtnl_route_put(route) }
         guard let nexthop = unsafe rtnl_route_nh_alloc() else { throw ControlError(attempt, code: ENOMEM) }
         unsafe rtnl_route_nh_set_ifindex(nexthop, link.index)
@@ -101,10 +101,10 @@ extension Netlink {
     /// The kernel puts an unreachable route on `lo`, whatever device was asked for, and there it outlives the tunnel
     /// (fib6_nh_init() in net/ipv6/route.c). Over a nexthop object it keeps the object's device, and goes when that goes.
     func addUnreachable(
-        _ prefix: IPv6Prefix, nexthop id: UInt32, remedy: (Int32) -> String?
+        _ prefix: IPv6Prefix, nexthop id: UInt32, table: UInt32, remedy: (Int32) -> String?
     ) throws(ControlError) {
         let attempt = "add the unreachable route \(prefix)"
-        let route = try unsafe makeRoute(to: prefix, attempt)
+        let route = try unsafe makeRoute(to: prefix, table: table, attempt)
         defer { unsafe rtnl_route_put(route) }
         unsafe rtnl_route_set_type(route, UInt8(RTN_UNREACHABLE))
         unsafe rtnl_route_set_priority(route, .max)
@@ -126,9 +126,9 @@ extension Netlink {
     }
 
     /// Takes away what `addUnreachable` added.
-    func removeUnreachable(_ prefix: IPv6Prefix) throws(ControlError) {
+    func removeUnreachable(_ prefix: IPv6Prefix, table: UInt32) throws(ControlError) {
         let attempt = "remove the unreachable route \(prefix)"
-        let route = try unsafe makeRoute(to: prefix, attempt)
+        let route = try unsafe makeRoute(to: prefix, table: table, attempt)
         defer { unsafe rtnl_route_put(route) }
         unsafe rtnl_route_set_type(route, UInt8(RTN_UNREACHABLE))
         unsafe rtnl_route_set_priority(route, .max)
@@ -148,11 +148,12 @@ extension Netlink {
         return unsafe entry
     }
 
-    private func makeRoute(to prefix: IPv6Prefix, _ attempt: String) throws(ControlError) -> OpaquePointer {
+    private func makeRoute(to prefix: IPv6Prefix, table: UInt32, _ attempt: String) throws(ControlError) -> OpaquePointer {
         guard let route = unsafe rtnl_route_alloc() else { throw ControlError(attempt, code: ENOMEM) }
         let destination = unsafe nlAddress(prefix.address, prefixLength: prefix.length)
         defer { unsafe nl_addr_put(destination) }
         unsafe rtnl_route_set_dst(route, destination)  // sets the family, too
+        unsafe rtnl_route_set_table(route, table)
         return unsafe route
     }
 }

@@ -1,15 +1,5 @@
 internal import TunnelCore
 
-/// A unicast route over the TUN as the kernel has it.
-struct Route6: Equatable, Sendable {
-    let prefix: IPv6Prefix
-    let isInMainTable: Bool
-    /// The smallest one wins.
-    let metric: UInt32
-    /// Of each next hop over the TUN; nil: the prefix is on the link.
-    let gateways: [IPv6Address?]
-}
-
 /// The next hops that a TUN hides: routes of the kernel with a gateway `::a.b.c.d`, which sit sends to that IPv4 host
 /// (net/ipv6/sit.c `ipip6_tunnel_xmit`), as routes of the plan.
 ///
@@ -23,14 +13,17 @@ struct NextHops: Equatable {
     init() {}
 
     /// - Parameters:
-    ///   - kernelRoutes: in the kernel's order, which decides between equals.
+    ///   - kernelRoutes: over the TUN, in the kernel's order, which decides between equals.
+    ///   - mainTable: the one of the VRF that the TUN is in, if any.
     ///   - domain, own: what a route cannot take addresses from: the domain, and this host's prefixes.
     init(
-        of kernelRoutes: [Route6], local: IPv4Address, broadcast: IPv4Address?, domain: Domain, own: [IPv6Prefix]
+        of kernelRoutes: [Route6], mainTable: UInt32 = Route6.mainTable, local: IPv4Address, broadcast: IPv4Address?,
+        domain: Domain, own: [IPv6Prefix]
     ) {
         var chosen: [IPv6Prefix: Route6] = [:]
-        for route in kernelRoutes {
-            if let other = chosen[route.prefix], Self.rank(other) <= Self.rank(route) { continue }
+        func rank(_ route: Route6) -> (Int, UInt32) { (route.table == mainTable ? 0 : 1, route.metric) }
+        for route in kernelRoutes where route.kind == .unicast {
+            if let other = chosen[route.prefix], rank(other) <= rank(route) { continue }
             chosen[route.prefix] = route
         }
         let inOrder = chosen.values.sorted {
@@ -51,10 +44,6 @@ struct NextHops: Equatable {
                 routes.append(StaticRoute(prefix: route.prefix, endpoint: host))
             }
         }
-    }
-
-    private static func rank(_ route: Route6) -> (Int, UInt32) {
-        (route.isInMainTable ? 0 : 1, route.metric)
     }
 
     /// a.b.c.d of `::a.b.c.d`.

@@ -1,11 +1,18 @@
 internal import Glibc
 
-/// Text files of the kernel's and of /etc.
-enum ProcFile {
-    /// Without their ends; none if the file cannot be read.
-    static func lines(of path: String) -> [String] {
-        guard let file = unsafe fopen(path, "re") else { return [] }
-        defer { unsafe fclose(file) }
+/// A text file of the kernel's, or of /etc. A file below /proc/net shows the network namespace it was opened in.
+@safe
+final class ProcFile {
+    private let file: UnsafeMutablePointer<FILE>?
+
+    init(_ path: String) { unsafe file = fopen(path, "re") }
+
+    deinit { if let file = unsafe file { unsafe fclose(file) } }
+
+    /// What it says now, line by line, without their ends; none if the file cannot be read.
+    func lines() -> [String] {
+        guard let file = unsafe file else { return [] }
+        unsafe rewind(file)
         var lines: [String] = []
         var line: UnsafeMutablePointer<CChar>?
         var room = 0
@@ -18,4 +25,6 @@ enum ProcFile {
             lines.append(text.hasSuffix("\n") ? String(text.dropLast()) : text)
         }
     }
+
+    static func lines(of path: String) -> [String] { ProcFile(path).lines() }
 }

@@ -18,6 +18,24 @@ enum ProcessSetup {
         raise(tund_RLIMIT_NOFILE)
     }
 
+    /// Whether a limit on address space (ulimit -v) leaves no room for a thread's stack.
+    static var lacksAddressSpace: Bool {
+        var limit = rlimit()
+        guard unsafe getrlimit(tund_RLIMIT_AS, &limit) == 0, limit.rlim_cur != rlim_t.max else { return false }
+        let stack = 8 << 20
+        let memory = unsafe mmap(nil, stack, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0)
+        if unsafe memory == MAP_FAILED { return true }
+        unsafe munmap(memory, stack)
+        return false
+    }
+
+    /// What tund asks /proc for: its own arguments (Swift reads them there), its threads and capabilities, other tunnels.
+    /// - Returns: what is wrong with it; nil: nothing.
+    static var missingProc: String? {
+        unsafe access("/proc/self/cmdline", R_OK) == 0
+            ? nil : "/proc is not mounted here, where tund looks for its own arguments (mount -t proc proc /proc)"
+    }
+
     /// As far as the hard limit.
     private static func raise(_ resource: __rlimit_resource_t) {
         var limit = rlimit()

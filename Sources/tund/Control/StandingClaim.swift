@@ -14,7 +14,7 @@ struct StandingClaim: Equatable, Sendable {
 
     // MARK: The name
 
-    private static let title = "tund/"
+    static let title = "tund/"
 
     /// `tund/ip6ip/10.0.0.1/10.0.0.0/8/eth0/9c0ffee`
     var name: String {
@@ -34,15 +34,6 @@ struct StandingClaim: Equatable, Sendable {
     }
 
     // MARK: Who may lay one
-
-    /// Of the tunnels that run, or are about to, in the calling thread's network namespace.
-    /// - Parameter own: raw sockets of this tunnel: they stand for nobody else's claim.
-    static func all(besides own: [Int32]) -> [StandingClaim] {
-        let own = Set(own.compactMap(RawSocketOwner.inode(of:)))
-        let sockets = ProcFile.lines(of: "/proc/thread-self/net/raw").compactMap(RawSocketOwner.init(line:))
-            .filter { !own.contains($0.inode) }
-        return standing(UnixSocketName.all(beginningWith: title), beside: sockets)
-    }
 
     /// Any user can give a socket such a name, so it counts only where the same user has a tunnel's raw socket with that address,
     /// which takes CAP_NET_RAW. A name whose owner the kernel does not tell counts beside anybody's.

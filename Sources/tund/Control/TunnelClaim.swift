@@ -60,24 +60,32 @@ struct TunnelClaim: Equatable, Sendable {
 
     // MARK: Laid
 
-    /// Lays the claims to the calling thread's network namespace, for as long as the result lives.
+    /// Claims that a tunnel lays, in the network namespace of the thread that makes this, for as long as it lives.
     final class Held {
         /// Of this tunnel among those that run or start. At random, so that nobody can bind its names in advance.
         let number = UInt64.random(in: 1 ... .max)
         private var sockets: [Int32] = []
 
-        init(_ claims: [TunnelClaim]) throws(ControlError) {
-            for claim in claims {
+        /// - Parameter count: how many there will be.
+        init(room count: Int) throws(ControlError) {
+            for _ in 0..<count {
                 let opened = socket(AF_UNIX, Int32(SOCK_DGRAM.rawValue | SOCK_CLOEXEC.rawValue), 0)
                 guard opened >= 0 else { throw ControlError("claim the tunnel's packets", code: errno) }
                 sockets.append(opened)
+            }
+        }
+
+        /// Once.
+        func lay(_ claims: [TunnelClaim]) throws(ControlError) {
+            precondition(claims.count == sockets.count, "room for other claims")
+            for (claim, socket) in zip(claims, sockets) {
                 var address = sockaddr_un()
                 address.sun_family = sa_family_t(AF_UNIX)
                 let name = Array(StandingClaim(claim, number: number).name.utf8)
                 unsafe withUnsafeMutableBytes(of: &address.sun_path) { unsafe $0[1...].copyBytes(from: name) }
                 let length = MemoryLayout<sa_family_t>.size + 1 + name.count
                 let result = unsafe withUnsafePointer(to: &address) {
-                    unsafe $0.withMemoryRebound(to: sockaddr.self, capacity: 1) { unsafe bind(opened, $0, socklen_t(length)) }
+                    unsafe $0.withMemoryRebound(to: sockaddr.self, capacity: 1) { unsafe bind(socket, $0, socklen_t(length)) }
                 }
                 guard result == 0 else { throw ControlError("claim the tunnel's packets", code: errno) }
             }

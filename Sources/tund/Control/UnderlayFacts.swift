@@ -5,28 +5,58 @@ internal import TunnelCore
 struct UnderlayFacts: Equatable, Sendable {
     var links: [LinkInfo]
     var addresses: [InterfaceAddress]
+    /// `--dev`, also by an alternative name; nil: it is not there.
+    var device: LinkInfo?
     /// Routes to `UnderlayQuery.endpoints`, in their order; nil: unreachable.
     var routes: [Route4?] = []
-    /// Where packets to the Internet at large go.
+    /// Where packets go to those whom nobody named (`UnderlayQuery.outwardProbes`).
     var outward: Route4?
+    /// Of the addresses asked about, those that the kernel takes packets for: it has a route of type local to them. An interface need
+    /// not have them (addresses of load balancers, `ip route add local`).
+    var ours: Set<IPv4Address> = []
 
-    /// An address that only a default route covers: a.root-servers.net, in use since 1993. Nothing is sent there. The
-    /// documentation networks (RFC 5737) would not do: hosts that filter bogons have unreachable routes to them.
-    static let outwardProbe = IPv4Address(198, 41, 0, 4)
-
-    static func gather(_ query: UnderlayQuery, over netlink: borrowing Netlink) throws(ControlError) -> UnderlayFacts {
+    /// - Parameters:
+    ///   - source: the local address that the sockets are bound to, which policy rules may look at; nil while there is none.
+    ///   - asked: addresses that may be this host's.
+    static func gather(
+        _ query: UnderlayQuery, from source: IPv4Address?, asking asked: [IPv4Address] = [], over netlink: borrowing Netlink
+    ) throws(ControlError) -> UnderlayFacts {
         var facts = UnderlayFacts(links: try netlink.links(), addresses: try netlink.ipv4Addresses())
-        // As the tunnel's sockets will send, so that rules and tables choose the same.
-        let device = query.device.flatMap { facts.link(named: $0)?.index }
-        for endpoint in query.endpoints {
-            facts.routes.append(try netlink.ipv4Route(to: endpoint, device: device, mark: query.mark))
+        if let name = query.device {
+            facts.device = facts.links.first { $0.index == query.deviceIndex }
+            if facts.device == nil { facts.device = try netlink.link(named: name) }
         }
-        facts.outward = try netlink.ipv4Route(to: outwardProbe, device: device, mark: query.mark)
+        try facts.look(query, from: source, over: netlink)
+        let vrf = facts.device.flatMap(facts.vrf)
+        for address in asked {
+            let route = try netlink.ipv4Route(to: address, RouteKey(device: vrf?.index, mark: query.mark))
+            if route?.type == .local { facts.ours.insert(address) }
+        }
         return facts
     }
 
+    /// Looks up the routes as the tunnel's sockets will, so that rules and tables choose the same.
+    mutating func look(
+        _ query: UnderlayQuery, from source: IPv4Address?, over netlink: borrowing Netlink
+    ) throws(ControlError) {
+        let key = RouteKey(source: source, device: device?.index, mark: query.mark)
+        routes = []
+        for endpoint in query.endpoints { routes.append(try way(to: endpoint, key, query, over: netlink)) }
+        outward = nil
+        for probe in query.outwardProbes where outward == nil {
+            let route = try way(to: probe, key, query, over: netlink)
+            if route?.type == .unicast { outward = route }
+        }
+    }
+
+    private func way(
+        to destination: IPv4Address, _ key: RouteKey, _ query: UnderlayQuery, over netlink: borrowing Netlink
+    ) throws(ControlError) -> Route4? {
+        let route = try netlink.ipv4Route(to: destination, key)
+        return route.flatMap { $0.interfaceIndex == query.tun ? nil : $0 }
+    }
+
     func link(_ index: Int32) -> LinkInfo? { links.first { $0.index == index } }
-    func link(named name: String) -> LinkInfo? { links.first { $0.name == name } }
 
     /// The VRF that an interface is, or is part of: addresses and routes of different VRFs know nothing of each other.
     func vrf(of link: LinkInfo) -> LinkInfo? { [link, self.link(link.master)].compactMap(\.self).first(where: \.isVRF) }

@@ -13,18 +13,12 @@ struct UnderlayPath: Equatable, Sendable {
     /// section 5: IPv4 has to fragment then), never above what an IPv4 total length can say.
     var tunnelMTU: Int { max(1280, min(mtu, 65535) - 20) }
 
-    /// Finds the path for a local address that `LocalAddress` has given.
-    static func find(
-        local: IPv4Address, _ query: UnderlayQuery, over netlink: borrowing Netlink
-    ) throws(ControlError) -> UnderlayPath {
-        try resolve(local: local, query, try UnderlayFacts.gather(query, over: netlink))
-    }
-
-    /// The interface is `--dev` unless that is a VRF, else the one that leads to the remote, else the one with the local address. Where that is a
-    /// loopback interface (an address announced by a routing protocol), the way to a relay or to the Internet decides.
+    /// The interface is `--dev` unless that is a VRF, else the one that leads to the remote, or to the domain's network or the Internet,
+    /// for packets from the local address; else the one with that address, else the one that leads to a relay. Where no route says
+    /// anything (there are routes to some peers only), it may be any that has IPv4, and the one that takes least counts.
     ///
-    /// The MTU is the interface's, or less if the route to the remote or to a relay says less; in a domain of all IPv4
-    /// hosts, the default route's counts, too.
+    /// The MTU is the interface's, or less if a route over it says less: the remote's, the relays', the way to all others.
+    /// - Parameter facts: looked up from `local`.
     static func resolve(
         local: IPv4Address, _ query: UnderlayQuery, _ facts: UnderlayFacts
     ) throws(ControlError) -> UnderlayPath {
@@ -37,17 +31,19 @@ struct UnderlayPath: Equatable, Sendable {
         let owners = facts.addresses.filter { entry in
             entry.address == local && facts.link(entry.interfaceIndex).flatMap(facts.vrf) == vrf
         }
+        let outward = query.remote == nil ? facts.outward : nil
         let toRemote = query.remote == nil ? nil : facts.routes.first ?? nil
-        let ways = facts.routes.map { $0?.interfaceIndex } + [facts.outward?.interfaceIndex]
-        let choices = [toRemote?.interfaceIndex] + owners.map(\.interfaceIndex) + ways
-        let links = choices.compactMap { $0.flatMap(facts.link) }.filter { !$0.isLoopback && !$0.isVRF }
-        guard let link = device.flatMap({ $0.isVRF ? nil : $0 }) ?? links.first else {
-            throw ControlError(attempt, reason: "no route leads out of this host", remedy: "pass --dev IFACE")
+        let choices =
+            [toRemote?.interfaceIndex, outward?.interfaceIndex] + owners.map(\.interfaceIndex)
+            + facts.routes.map { $0?.interfaceIndex }
+        let links = choices.compactMap { $0.flatMap(facts.link) }
+            .filter { !$0.isLoopback && !$0.isVRF && $0.index != query.tun }
+        guard let link = device.flatMap({ $0.isVRF ? nil : $0 }) ?? links.first ?? narrowest(query, facts, in: vrf) else {
+            throw ControlError(
+                attempt, reason: "no interface but lo has an IPv4 address, and no route leads out of this host",
+                remedy: "pass --dev IFACE", isTransient: true)
         }
-
-        var routes = facts.routes
-        if query.remote == nil, query.confiningPrefix == nil { routes.append(facts.outward) }
-        let mtus = routes.compactMap { route -> Int? in
+        let mtus = (facts.routes + [outward]).compactMap { route -> Int? in
             guard let route, route.interfaceIndex == link.index else { return nil }
             return route.mtu
         }
@@ -60,6 +56,12 @@ struct UnderlayPath: Equatable, Sendable {
         return UnderlayPath(
             interfaceIndex: link.index, interfaceName: link.name, mtu: min(link.mtu, mtus.min() ?? .max),
             broadcast: broadcast)
+    }
+
+    private static func narrowest(_ query: UnderlayQuery, _ facts: UnderlayFacts, in vrf: LinkInfo?) -> LinkInfo? {
+        facts.addresses.compactMap { facts.link($0.interfaceIndex) }
+            .filter { $0.isUp && !$0.isLoopback && !$0.isVRF && $0.index != query.tun && facts.vrf(of: $0) == vrf }
+            .min { $0.mtu < $1.mtu }
     }
 
     private static func lastAddress(of entry: InterfaceAddress) -> IPv4Address {

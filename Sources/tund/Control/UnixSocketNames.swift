@@ -8,17 +8,35 @@ struct UnixSocketName: Equatable, Sendable {
     let name: String
     /// Of who opened the socket; nil where the kernel does not tell (before Linux 5.3, or without CONFIG_UNIX_DIAG).
     let uid: UInt32?
+}
 
-    /// Those in the calling thread's network namespace that begin with `prefix`.
-    static func all(beginningWith prefix: String) -> [UnixSocketName] {
+/// The names of a network namespace's Unix sockets.
+final class UnixSocketNames {
+    /// For sock_diag(7); -1: the kernel has none.
+    private let diagnosis: Int32
+    private let list: ProcFile
+
+    /// In the calling thread's network namespace.
+    init() {
+        diagnosis = socket(AF_NETLINK, Int32(SOCK_RAW.rawValue | SOCK_CLOEXEC.rawValue), NETLINK_SOCK_DIAG)
+        list = ProcFile("/proc/thread-self/net/unix")
+        // The answer comes from the kernel at once or not at all.
+        var patience = timeval(tv_sec: 1, tv_usec: 0)
+        _ = unsafe setsockopt(diagnosis, SOL_SOCKET, SO_RCVTIMEO, &patience, socklen_t(MemoryLayout<timeval>.size))
+    }
+
+    deinit { close(diagnosis) }
+
+    /// Those that begin with `prefix`.
+    func all(beginningWith prefix: String) -> [UnixSocketName] {
         let names = diagnosed(beginningWith: prefix) ?? listed()
         return names.filter { $0.name.hasPrefix(prefix) }
     }
 
     // MARK: /proc/net/unix
 
-    private static func listed() -> [UnixSocketName] {
-        ProcFile.lines(of: "/proc/thread-self/net/unix").compactMap { line in
+    private func listed() -> [UnixSocketName] {
+        list.lines().compactMap { line in
             // The zero byte is shown as '@'.
             guard let start = line.firstIndex(of: "@") else { return nil }
             return UnixSocketName(name: String(line[line.index(after: start)...]), uid: nil)
@@ -28,24 +46,18 @@ struct UnixSocketName: Equatable, Sendable {
     // MARK: sock_diag(7)
 
     /// nil: the kernel does not answer.
-    private static func diagnosed(beginningWith prefix: String) -> [UnixSocketName]? {
-        let socket = Glibc.socket(AF_NETLINK, Int32(SOCK_RAW.rawValue | SOCK_CLOEXEC.rawValue), NETLINK_SOCK_DIAG)
-        guard socket >= 0 else { return nil }
-        defer { close(socket) }
-        // The answer comes from the kernel at once or not at all.
-        var patience = timeval(tv_sec: 1, tv_usec: 0)
-        _ = unsafe setsockopt(socket, SOL_SOCKET, SO_RCVTIMEO, &patience, socklen_t(MemoryLayout<timeval>.size))
+    private func diagnosed(beginningWith prefix: String) -> [UnixSocketName]? {
         var request = Request()
         let length = MemoryLayout<Request>.size
-        guard unsafe send(socket, &request, length, 0) == length else { return nil }
+        guard unsafe send(diagnosis, &request, length, 0) == length else { return nil }
 
         let wanted = [0] + Array(prefix.utf8)
         var names: [UnixSocketName] = []
         var buffer = [UInt8](repeating: 0, count: 1 << 16)
         while true {
-            let count = unsafe recv(socket, &buffer, buffer.count, 0)
+            let count = unsafe recv(diagnosis, &buffer, buffer.count, 0)
             guard count > 0 else { return nil }
-            switch take(buffer[..<count], beginningWith: wanted, into: &names) {
+            switch Self.take(buffer[..<count], beginningWith: wanted, into: &names) {
             case .more: continue
             case .end: return names
             case .refusal: return nil

@@ -46,6 +46,12 @@ struct Worker<Engine: PacketEngine & ~Copyable>: ~Copyable {
         self.witness = witness
     }
 
+    /// Between two batches.
+    mutating func adopt(_ policy: TunnelPolicy) {
+        self.policy = policy
+        traffic.answers.source = policy.errorSource
+    }
+
     /// Until the mailbox says so, or the engine cannot go on.
     mutating func run() -> WorkerExit {
         defer {
@@ -60,10 +66,7 @@ struct Worker<Engine: PacketEngine & ~Copyable>: ~Copyable {
                 case .wokenUp:
                     let news = mailbox.take()
                     if news.stops { return .stopped }
-                    if let policy = news.policy {
-                        self.policy = policy
-                        traffic.answers.source = policy.errorSource
-                    }
+                    if let policy = news.policy { adopt(policy) }
                 case .tunGone: return .tunGone
                 }
                 if traffic.refusals.count > 0 { retryUnmerged() }

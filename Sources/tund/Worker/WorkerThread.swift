@@ -42,8 +42,10 @@ final class WorkerThread<Engine: PacketEngine & ~Copyable & Sendable>: @unchecke
     /// Asks the loop to end.
     func stop() { mailbox.stop() }
 
-    /// The loop goes by `policy` from its next turn on.
-    func adopt(_ policy: TunnelPolicy) { mailbox.post(policy) }
+    /// The loop goes by `policy` from its next turn on, or from its start.
+    func adopt(_ policy: TunnelPolicy) {
+        if thread == nil { worker?.adopt(policy) } else { mailbox.post(policy) }
+    }
 
     /// Waits until it does, at most a tenth of a second.
     func waitUntilAdopted() {
