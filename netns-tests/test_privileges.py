@@ -9,11 +9,13 @@ import os
 import shutil
 import sys
 import tempfile
+import time
 from pathlib import Path
 
 import pytest
 
 import traffic
+from lab import PATIENCE
 from packets import DOMAIN, HERE, THERE
 
 NOBODY, INTRUDER = 65534, 1
@@ -85,6 +87,106 @@ def test_capabilities_are_dropped(lab, readable_binary, user, local):
             assert values["Uid"].split() == [str(0 if user == "root" else NOBODY)] * 4
         assert host.ping(THERE) and peer.ping(HERE)
         assert traffic.tcp(host, peer, THERE, size=1 << 20)
+
+
+#: Nobody's in /etc/passwd, on any host.
+USER, GROUP = 54242, 54243
+
+
+def is_only(thread: Path, uid: int, gid: int) -> bool:
+    """Real, effective, saved and filesystem ids, and no further group."""
+    values = status(thread)
+    return values["Uid"].split() == [str(uid)] * 4 and values["Gid"].split() == [str(gid)] * 4 and not values["Groups"].strip()
+
+
+@pytest.mark.parametrize("local", KEEPS)
+@pytest.mark.parametrize("user, uid, gid", [(f"{USER}:{GROUP}", USER, GROUP), ("nobody:daemon", NOBODY, 1)], ids=["numbers", "names"])
+def test_becomes_another_user(lab, binary, user, uid, gid, local):
+    """All threads, from root with root's groups; what the control thread keeps is the same as without --user."""
+    host, peer = lab.underlay({"host": "10.0.0.1/8", "peer": "10.0.0.2/8"})
+    groups = ["setpriv", "--groups", "0,4,27", "--pdeathsig", "KILL", "--"]
+    tund = lab.tund(host, f"{DOMAIN} --workers 2 {local} --user {user}", through=groups)
+    lab.tund(peer, DOMAIN)
+    assert host.ping(THERE) and peer.ping(HERE)
+    assert traffic.tcp(host, peer, THERE, size=1 << 20)
+    threads = tund.threads()
+    assert len(threads) == 3
+    for thread in threads:
+        assert is_only(thread, uid, gid), (thread / "status").read_text()
+        values = status(thread)
+        held = {name: int(values[name], 16) for name in ("CapEff", "CapPrm", "CapInh", "CapAmb", "CapBnd")}
+        kept = KEEPS[local] if int(thread.name) == tund.pid else 0
+        assert held == {"CapEff": kept, "CapPrm": kept, "CapInh": 0, "CapAmb": 0, "CapBnd": 0}, f"thread {thread.name}"
+        assert values["NoNewPrivs"] == "1"
+    assert not [line for line in tund.err if "uid 0" in line]
+
+
+def test_the_tun_is_that_users(lab, binary):
+    [host] = lab.underlay({"host": "10.0.0.1/8"})
+    lab.tund(host, f"{DOMAIN} --user {USER}:{GROUP}")
+    assert host.run("cat /sys/class/net/tund0/owner").stdout.strip() == str(USER)
+    assert attach(host, *as_user(INTRUDER)) == "EPERM"
+    assert attach(host, "setpriv", "--bounding-set", "-all", "--inh-caps", "-all", "--") == "EPERM", "uid 0 in name only"
+    assert attach(host, *as_user(USER)) == "attached"
+
+
+def test_other_processes_of_that_user_see_nothing_of_it(lab, binary):
+    [host] = lab.underlay({"host": "10.0.0.1/8"})
+    tund = lab.tund(host, f"{DOMAIN} --user {USER}:{GROUP}")
+    for secret in ("environ", "maps", "fd"):
+        done = host.run([*as_user(USER), "ls" if secret == "fd" else "cat", f"/proc/{tund.pid}/{secret}"], check=False)
+        assert "Permission denied" in done.stderr, secret
+
+
+def test_follows_the_host_as_another_user(lab, binary):
+    """Renumbering, and what goes with the link: addresses, routes and settings of the TUN are written long after the change."""
+    host, peer = lab.underlay({"host": "10.0.0.1/8", "peer": "10.0.0.2/8"})
+    tund = lab.tund(host, f"{DOMAIN} --workers 2 --user {USER}:{GROUP}")
+    lab.tund(peer, DOMAIN)
+    host.ip("addr add 10.0.0.7/8 dev eth0", "addr del 10.0.0.1/8 dev eth0", "addr replace 10.0.0.7/8 dev eth0")
+    tund.wait_until(lambda: any("renumbered" in line for line in tund.err), "line about the new address")
+    assert peer.ping("fd12:3456:7800:7::1") and host.ping(THERE)
+    host.ip("link set tund0 down", "link set tund0 up")
+    end = time.monotonic() + PATIENCE
+    while "fd12:3456:7800:7::1" not in host.show("addr show dev tund0"):
+        assert time.monotonic() < end, tund.transcript()
+    assert host.ping(THERE)
+
+
+def test_in_another_network_namespace_as_another_user(lab, binary):
+    host, peer = lab.underlay({"host": "10.0.0.1/8", "peer": "10.0.0.2/8"})
+    pod = lab.namespace("pod")
+    tund = lab.tund(pod, f"{DOMAIN} --underlay-netns {host.name} --user {USER}:{GROUP}")
+    lab.tund(peer, DOMAIN)
+    assert pod.ping(THERE)
+    for thread in tund.threads():
+        assert is_only(thread, USER, GROUP) and not int(status(thread)["CapPrm"], 16)
+
+
+def test_who_is_that_user_already_needs_no_further_capability(lab, readable_binary):
+    [host] = lab.underlay({"host": "10.0.0.1/8"})
+    through = [*device_for_all(), *as_user(USER, "net_admin", "net_raw")]
+    tund = lab.tund(host, f"{DOMAIN} --user {USER}:{USER}", binary=readable_binary, through=through)
+    assert all(is_only(thread, USER, USER) for thread in tund.threads())
+
+
+@pytest.mark.parametrize("capabilities", [[], ["setuid"], ["setgid"]], ids=["neither", "only setuid", "only setgid"])
+def test_without_the_capabilities_to_become_another_user(lab, readable_binary, capabilities):
+    [host] = lab.underlay({"host": "10.0.0.1/8"})
+    user = as_user(NOBODY, "net_admin", "net_raw", *capabilities)
+    command = [*device_for_all(), *user, readable_binary, "run", "--user", f"{USER}:{GROUP}"]
+    done = host.run(command, check=False)
+    assert done.returncode == 1
+    for missing in {"setuid", "setgid"} - set(capabilities):
+        assert f"CAP_{missing.upper()}" in done.stderr.splitlines()[-1]
+    assert "tund0" not in host.show("link show")
+
+
+@pytest.mark.parametrize("user, warned", [("root", 1), ("nobody", 0)])
+def test_a_process_that_stays_root_says_so(lab, readable_binary, user, warned):
+    [host] = lab.underlay({"host": "10.0.0.1/8"})
+    tund = lab.tund(host, DOMAIN, binary=readable_binary, through=AS[user])
+    assert len([line for line in tund.err if "warning" in line and "uid 0" in line and "--user" in line]) == warned
 
 
 def test_four_workers_fit_into_the_usual_limit_of_locked_memory(lab, readable_binary):

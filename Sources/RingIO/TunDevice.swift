@@ -14,16 +14,16 @@ public struct TunDevice: ~Copyable, Sendable {
     ///
     /// /dev/net/tun is often open to everybody, and a device with several queues takes a further one from anybody unless it
     /// has an owner. So the owner is set before the link can come up: others get EPERM.
+    /// - Parameter owner: uid of whom the first queue's device is to belong to.
     /// - Throws: EBUSY when the first queue finds the name taken, and still taken a second later: the device of a process that
     ///   was killed goes some time after it. EPERM without CAP_NET_ADMIN.
-    public static func open(_ name: String, isFirst: Bool, nonBlocking: Bool) throws(SystemError) -> TunDevice {
+    public static func open(_ name: String, isFirst: Bool, owner: UInt32, nonBlocking: Bool) throws(SystemError) -> TunDevice {
         if !isFirst { return try TunDevice(named: name, flags: flags, nonBlocking: nonBlocking) }
         var patience = 50
         while true {
             do throws(SystemError) {
                 let device = try TunDevice(named: name, flags: flags | IFF_TUN_EXCL, nonBlocking: nonBlocking)
-                let owner = UInt(geteuid())
-                try check("ioctl(TUNSETOWNER)", tund_ioctl_value(device.descriptor.rawValue, tund_TUNSETOWNER, owner))
+                try check("ioctl(TUNSETOWNER)", tund_ioctl_value(device.descriptor.rawValue, tund_TUNSETOWNER, UInt(owner)))
                 return device
             } catch {
                 if error.code != EBUSY || patience == 0 { throw error }

@@ -4,18 +4,38 @@ internal import Glibc
 /// What of root's power the process needs and when it lets go of it.
 ///
 /// Capabilities belong to threads and are inherited by the threads they start, so all of this runs while the process has one
-/// thread: `require`, `reduce(to:)`, then everything that is opened and set up, `dropAll(but:)`, and then the workers. Unless
+/// thread: `require`, `reduce(to:)`, then everything that is opened and set up, `become`, `dropAll(but:)`, and then the workers. Unless
 /// `--no-restore` is given, the control thread keeps CAP_NET_ADMIN, for what others take from the TUN is put back; a thread that has
 /// given up everything starts the workers then.
 enum Privileges {
     /// CAP_NET_ADMIN: the TUN device, its addresses and routes, SO_MARK, SO_RCVBUFFORCE. CAP_NET_RAW: protocol 41.
-    /// CAP_SYS_ADMIN: only to enter another network namespace.
+    /// CAP_SYS_ADMIN: only to enter another network namespace. CAP_SETUID, CAP_SETGID: only to become another user.
     static func needed(by configuration: TunnelConfiguration) -> [cap_value_t] {
-        [CAP_NET_ADMIN, CAP_NET_RAW] + (configuration.underlayNamespace == nil ? [] : [CAP_SYS_ADMIN])
+        let entersNamespace = configuration.underlayNamespace != nil
+        let changesUser = configuration.user.map { !$0.isThisProcess } ?? false
+        return [CAP_NET_ADMIN, CAP_NET_RAW] + (entersNamespace ? [CAP_SYS_ADMIN] : [])
+            + (changesUser ? [CAP_SETUID, CAP_SETGID] : [])
     }
 
-    /// PR_SET_NO_NEW_PRIVS of linux/prctl.h, which Glibc's module leaves out.
-    private static let noNewPrivileges = 38
+    /// What it also keeps until everything is open, where it has it. CAP_CHOWN: sockets go along with who becomes another user.
+    static func wishes(of configuration: TunnelConfiguration) throws(ControlError) -> [cap_value_t] {
+        let changesUser = configuration.user.map { !$0.isThisProcess } ?? false
+        return try changesUser && isEffective(CAP_CHOWN) ? [CAP_CHOWN] : []
+    }
+
+    /// Of linux/prctl.h, which Glibc's module leaves out: PR_SET_KEEPCAPS and PR_SET_NO_NEW_PRIVS.
+    private static let (keepCapabilities, noNewPrivileges) = (8, 38)
+
+    /// What the operator should know of the user that the process will be.
+    static func warnings(asUser user: UserIdentity?) -> [String] {
+        if user != nil || geteuid() != 0 { return [] }
+        return [
+            """
+            the process stays uid 0: without capabilities, too, that owns root's files (--user NAME makes it another user once \
+            everything is open)
+            """
+        ]
+    }
 
     /// - Throws: if one of them is not in force.
     static func require(_ needed: [cap_value_t]) throws(ControlError) {
@@ -49,6 +69,37 @@ enum Privileges {
             throw ControlError("\(attempt) (no_new_privs)", code: errno)
         }
         try setAll(to: needed, attempt)
+    }
+
+    /// Makes the process another user, in that group only. The permitted capabilities stay, for `dropAll(but:)` to choose from; the
+    /// effective ones are gone until then. No thread can come back: saved ids are the same, and CAP_SETUID goes next.
+    ///
+    /// The kernel makes such a process undumpable, so that nobody else of that user reads its memory. It stays so.
+    ///
+    /// - Parameter sockets: become that user's, as far as CAP_CHOWN or the kernel let them.
+    static func become(_ user: UserIdentity, takingAlong sockets: [Int32] = []) throws(ControlError) {
+        if user.isThisProcess { return }
+        for socket in sockets { _ = fchown(socket, user.uid, user.gid) }
+        let attempt = "become the user \(user)"
+        func check(_ result: Int32, _ capability: String, _ call: String) throws(ControlError) {
+            if result == 0 { return }
+            let code = errno
+            let remedy: String? =
+                switch code {
+                case EPERM: "needs \(capability), and in a user namespace that /proc/self/setgroups says allow"
+                case EINVAL: "this user namespace has no such id: see /proc/self/uid_map and gid_map"
+                case EAGAIN: "that user has too many processes: raise ulimit -u, or LimitNPROC= of the unit"
+                default: nil
+                }
+            throw ControlError("\(attempt) (\(call))", code: code, remedy: remedy)
+        }
+        // Groups first: as another user it may not.
+        try check(setgroups(0, nil), "CAP_SETGID", "setgroups")
+        try check(setresgid(user.gid, user.gid, user.gid), "CAP_SETGID", "setresgid")
+        try check(cap_prctl(keepCapabilities, 1, 0, 0, 0, 0), "CAP_SETUID", "keep_caps")
+        try check(setresuid(user.uid, user.uid, user.uid), "CAP_SETUID", "setresuid")
+        try check(cap_prctl(keepCapabilities, 0, 0, 0, 0, 0), "CAP_SETUID", "keep_caps")
+        guard user.isThisProcess else { throw ControlError(attempt, reason: "the kernel did as if, but it is still another one") }
     }
 
     /// Gives those up as well. Open descriptors keep working.
@@ -134,6 +185,8 @@ enum Privileges {
         case CAP_NET_ADMIN: "CAP_NET_ADMIN"
         case CAP_NET_RAW: "CAP_NET_RAW"
         case CAP_BPF: "CAP_BPF"
+        case CAP_SETUID: "CAP_SETUID"
+        case CAP_SETGID: "CAP_SETGID"
         default: "CAP_SYS_ADMIN"
         }
     }

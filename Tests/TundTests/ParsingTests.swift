@@ -78,3 +78,53 @@ import TunnelCore
     ])
     func workers(text: String, expected: WorkerChoice?) { #expect((try? Parse.workers(text)) == expected) }
 }
+
+/// `--user`, by files that hold what such files may hold.
+@Suite struct UserDatabaseTests {
+    static let database = UserDatabase(
+        passwd: [
+            "root:x:0:0:root:/root:/bin/sh", "# tund:x:1:1::/:", "", "+nis", "+nisuser:x:5:5:::", "-other::6:6:::", "short:x:7",
+            "short:x:8:8",
+            "bad:x:-9:9::/:", "bad:x:+9:9::/:", "bad:x:9x:9::/:", "bad:x::9::/:", "bad:x:4294967295:9::/:",
+            "bad:x:4294967296:9::/:",
+            "bad:x:9:4294967295::/:", ":x:10:10::/:", "long:x:11:12:\(String(repeating: "y", count: 100_000)):/:",
+            "toor:x:00:0::/:",
+            "tund:x:900:901:a tunnel:/nonexistent:/usr/sbin/nologin", "tund:x:1:1::/:", "nobody:x:65534:65534:", "\u{FFFD}:::::",
+        ],
+        group: ["root:x:0:", "+::13:", "tund:x", "tund:x:902:a,b", "tund:x:1:", "nogroup:x:65534:", "bad:x:y:"])
+
+    @Test(arguments: [
+        ("tund", (900, 901)), ("nobody", (65534, 65534)), ("short", (8, 8)), ("long", (11, 12)), ("900", (900, 901)),
+        ("65534", (65534, 65534)), ("tund:nogroup", (900, 65534)), ("tund:tund", (900, 902)), ("1234:tund", (1234, 902)),
+        ("1234:1235", (1234, 1235)), ("1234:0", (1234, 0)), ("4294967294:4294967294", (4_294_967_294, 4_294_967_294)),
+        ("0900", (900, 901)),
+    ])
+    func found(text: String, ids: (UInt32, UInt32)) throws {
+        let identity = try Self.database.identity(text)
+        #expect(identity == UserIdentity(uid: ids.0, gid: ids.1, text: text))
+    }
+
+    /// The text, and what its error must say.
+    @Test(arguments: [
+        ("", "USER:GROUP"), (":", "USER:GROUP"), ("tund:", "USER:GROUP"), (":tund", "USER:GROUP"), ("a:b:c", "USER:GROUP"),
+        ("a b", "USER:GROUP"), ("tund\n", "USER:GROUP"), ("root", "uid 0"), ("0", "uid 0"), ("toor", "uid 0"), ("0:900", "uid 0"),
+        ("nosuch", "'nosuch'"), ("bad", "'bad'"), ("+nisuser", "/etc/passwd"), ("-other", "/etc/passwd"),
+        ("# tund", "USER:GROUP"),
+        ("tund:bad", "'bad'"), ("tund:nosuch", "/etc/group"), ("1234", "1234:1234"), ("4294967295", "4294967294"),
+        ("99999999999999999999999", "4294967294"), ("tund:4294967295", "4294967294"), ("-1", "/etc/passwd"),
+    ])
+    func refused(text: String, reason: String) {
+        do throws(BadValue) {
+            let identity = try Self.database.identity(text)
+            Issue.record("\(identity)")
+        } catch {
+            #expect(error.description.contains(reason), "\(error)")
+        }
+    }
+
+    @Test func withoutTheFilesNumbersWork() throws {
+        let none = UserDatabase(passwd: [], group: [])
+        #expect(try none.identity("7:8") == UserIdentity(uid: 7, gid: 8, text: "7:8"))
+        #expect(throws: BadValue.self) { try none.identity("nobody") }
+    }
+}

@@ -84,6 +84,11 @@ struct tund_ifreq {
 const char *strerrorname_np(int code);
 int pthread_setname_np(unsigned long thread, const char *name);
 int setns(int descriptor, int type);
+int setresuid(unsigned real, unsigned effective, unsigned saved);
+int setresgid(unsigned real, unsigned effective, unsigned saved);
+int getresuid(unsigned *real, unsigned *effective, unsigned *saved);
+int getresgid(unsigned *real, unsigned *effective, unsigned *saved);
+int setgroups(size_t count, const unsigned *groups);
 int sched_getaffinity(int process, unsigned long size, void *set);
 int sched_setaffinity(int process, unsigned long size, const void *set);
 

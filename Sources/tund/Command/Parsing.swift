@@ -120,6 +120,9 @@ enum Parse {
         return .fixed(address, prefixLength: length)
     }
 
+    /// `NAME`, `UID`, or either with `:GROUP`.
+    static func user(_ text: String) throws -> UserIdentity { try UserDatabase.ofThisHost().identity(text) }
+
     static let mostWorkers = 64
 
     /// `auto` or a number.

@@ -163,6 +163,13 @@ struct RunCommand: ParsableCommand {
     var address = AddressChoice.automatic
 
     @Option(
+        help: ArgumentHelp(
+            "Become this user, by name or number, once everything is open. Needs CAP_SETUID and CAP_SETGID at start.",
+            valueName: "NAME|UID[:GROUP]"),
+        transform: Parse.user)
+    var user: UserIdentity?
+
+    @Option(
         help: ArgumentHelp("Threads that carry packets, or 'auto': one per CPU, up to 4. (default: auto)", valueName: "N"),
         transform: Parse.workers)
     var workers = WorkerChoice.automatic
@@ -273,7 +280,7 @@ struct RunCommand: ParsableCommand {
             takesCompatible: remote == nil && !isatap && (v4Compatible || sourceCheck != .strict),
             hasDefaultRoute: defaultRoute, ttl: ttl, tos: tos, ecn: ecn,
             discoversPathMTU: pmtudisc, mtu: mtu, mssClamp: mssClamp, device: dev, mark: fwmark,
-            underlayNamespace: underlayNetns, address: address,
+            underlayNamespace: underlayNetns, address: address, user: user,
             workers: workers.count, pinsWorkers: pin, offloads: offloads,
             busyPoll: busyPoll, waits: wait, restores: restore)
     }

@@ -30,7 +30,8 @@ struct Preparation {
             case .automatic: path.tunnelMTU
             case .bytes(let bytes): bytes
             }
-        warnings = underlay.warnings + Self.warnings(configuration, local: local, path: path, mtu: mtu)
+        warnings =
+            underlay.warnings + Self.warnings(configuration, local: local, path: path, mtu: mtu)
         if let broadcast = path.broadcast {
             let endpoints =
                 [configuration.remote].compactMap(\.self) + configuration.relays + (configuration.isatap?.routers ?? [])
@@ -185,7 +186,7 @@ struct Preparation {
     func printPlan(warnings: [String]) {
         for line in facts { print("# \(line)") }
         for warning in warnings + self.warnings { print("# warning: \(warning)") }
-        print("ip tuntap add \(configuration.name) mode tun multi_queue vnet_hdr user \(geteuid())")
+        print("ip tuntap add \(configuration.name) mode tun multi_queue vnet_hdr user \(configuration.user?.uid ?? geteuid())")
         for command in link.commands(device: configuration.name) { print(command) }
     }
 
@@ -211,6 +212,7 @@ struct Preparation {
         facts += configuration.routes.map { "\($0.prefix) is behind \($0.endpoint)" }
         facts += configuration.localPrefixes.map { "\($0) is behind this host" }
         if configuration.sourceCheck != .strict { facts.append("source check \(configuration.sourceCheck.rawValue)") }
+        if let user = configuration.user { facts.append("user \(user)") }
         facts.append("\(configuration.workers) worker\(configuration.workers == 1 ? "" : "s")")
         return facts
     }

@@ -81,6 +81,8 @@ struct TunnelConfiguration: Equatable, Sendable {
     /// Where the IPv4 side is; nil: in the process's own.
     var underlayNamespace: NamespaceChoice?
     var address: AddressChoice = .automatic
+    /// Whom the process becomes once everything is open; nil: it stays who it is.
+    var user: UserIdentity?
     var workers: Int
     /// Whether each stays on a CPU of its own.
     var pinsWorkers = false

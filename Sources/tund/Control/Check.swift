@@ -8,7 +8,7 @@ enum Check {
         let name = configuration.name
         let taken = try Failure.wrap { () throws(ControlError) in try Netlink().link(named: name) != nil }
         if taken { throw Failure("an interface \(name) exists already (choose another name, or remove it)") }
-        let warnings = HostWarnings.all(carriesIPv6: configuration.mode.carriesIPv6) + KernelTunnel.warnings()
+        let warnings = HostWarnings.all(configuration)
         let found: ResolvedUnderlay
         do throws(ControlError) {
             found = try underlay.inside { () throws(ControlError) in

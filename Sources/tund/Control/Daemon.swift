@@ -24,13 +24,11 @@ struct Daemon {
         let rings = try reserveRings()
         let notes = takeNotes()
         let underlay = try Failure.wrap { () throws(ControlError) in
-            try Privileges.reduce(to: needed)
+            try Privileges.reduce(to: needed + Privileges.wishes(of: configuration))
             return try UnderlayNamespace(configuration.underlayNamespace)
         }
         let start = try resolve(underlay)
-        for warning in HostWarnings.all(carriesIPv6: configuration.mode.carriesIPv6) + KernelTunnel.warnings() {
-            log.warning("\(warning)")
-        }
+        for warning in HostWarnings.all(configuration) { log.warning("\(warning)") }
         // Blocked before any thread starts, so that only the descriptor hears them.
         let signals = try Failure.wrap { () throws(SystemError) in try SignalDescriptor([SIGINT, SIGTERM, SIGHUP, SIGUSR1]) }
         if let found = start.found {
@@ -51,7 +49,7 @@ struct Daemon {
         if let found = start.found {
             try follower.establish(found)
         } else {
-            try Failure.wrap { () throws(ControlError) in try Privileges.dropAll(but: [CAP_NET_ADMIN]) }
+            try stepDown(opened, follower.claims, keeping: [CAP_NET_ADMIN])
         }
         let outcome = listen(opened, signals, follower)
         for thread in opened.threads { thread.stop() }
@@ -94,15 +92,25 @@ struct Daemon {
                     throw ControlError("use \(local) as the tunnel's own address", reason: "\(error)", code: error.code)
                 }
             },
-            sockets: { [unowned opened] in
-                opened.sockets.flatMap(\.rawDescriptors) + opened.guardians.flatMap(\.rawDescriptors)
-            },
-            start: { [unowned opened] () throws(Failure) in
-                let kept = configuration.restores ? [CAP_NET_ADMIN] : []
-                try Failure.wrap { () throws(ControlError) in try Privileges.dropAll(but: kept) }
+            sockets: { [unowned opened] in opened.rawDescriptors },
+            start: { [unowned opened] claims throws(Failure) in
+                try stepDown(opened, claims, keeping: configuration.restores ? [CAP_NET_ADMIN] : [])
                 try startWorkers(opened)
                 log.info("\(opened.name) is ready")
             })
+    }
+
+    /// Becomes the user that it is to be, and gives up capabilities: once what is open needs no more of them.
+    private func stepDown(
+        _ opened: Opened, _ claims: TunnelClaim.Held, keeping kept: [cap_value_t]
+    ) throws(Failure) {
+        try Failure.wrap { () throws(ControlError) in
+            if let user = configuration.user {
+                // Others know the tunnel by raw sockets and claims of one user.
+                try Privileges.become(user, takingAlong: opened.rawDescriptors + claims.rawDescriptors)
+            }
+            try Privileges.dropAll(but: kept)
+        }
     }
 
     /// From a thread without capabilities, for them to inherit none.
@@ -153,6 +161,8 @@ struct Daemon {
             self.guardians = guardians
             self.finished = finished
         }
+
+        var rawDescriptors: [Int32] { sockets.flatMap(\.rawDescriptors) + guardians.flatMap(\.rawDescriptors) }
 
         /// Gives all sockets a local address. The guardian is first, or its notes would come too late.
         func bind(to local: IPv4Address) throws(SystemError) {
@@ -216,7 +226,8 @@ struct Daemon {
             var cutsUDP = true
             var sockets: [RawSockets] = []
             for index in 0..<configuration.workers {
-                let queue = try TunDevice.open(name, isFirst: index == 0, nonBlocking: reading == .burst)
+                let queue = try TunDevice.open(
+                    name, isFirst: index == 0, owner: configuration.user?.uid ?? geteuid(), nonBlocking: reading == .burst)
                 if index == 0 {
                     cutsUDP = try negotiate(queue)
                     tunWriter = try queue.writer()

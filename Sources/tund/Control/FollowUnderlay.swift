@@ -81,7 +81,7 @@ extension Follower {
         underlayNotice.close()
         tunPlanChanged()
         if !configuration.restores { writes = false }
-        try handles.start()
+        try handles.start(claims)
     }
 
     /// The workers go by the new policy before the sockets and the TUN follow: what is under way with the old prefix is dropped,

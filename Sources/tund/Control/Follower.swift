@@ -17,7 +17,7 @@ final class Follower {
         /// The raw sockets.
         let sockets: () -> [Int32]
         /// Lets the workers begin, once.
-        let start: () throws(Failure) -> Void
+        let start: (TunnelClaim.Held) throws(Failure) -> Void
     }
 
     let configuration: TunnelConfiguration

@@ -1,9 +1,13 @@
 internal import Glibc
 
-/// What else in the kernel would keep the tunnel from working, one line each.
+/// What the operator should know of this host and this process, whatever the tunnel's address will be: one line each.
 enum HostWarnings {
-    /// - Parameter carriesIPv6: the tunnel does.
-    static func all(carriesIPv6: Bool) -> [String] {
+    static func all(_ configuration: TunnelConfiguration) -> [String] {
+        kernel(carriesIPv6: configuration.mode.carriesIPv6) + KernelTunnel.warnings()
+            + Privileges.warnings(asUser: configuration.user)
+    }
+
+    private static func kernel(carriesIPv6: Bool) -> [String] {
         var warnings: [String] = []
         let root = "/proc/sys/net/ipv6/conf"
         if carriesIPv6, readFlag("\(root)/all/forwarding") == false {

@@ -65,6 +65,7 @@ struct TunnelClaim: Equatable, Sendable {
         /// Of this tunnel among those that run or start. At random, so that nobody can bind its names in advance.
         let number = UInt64.random(in: 1 ... .max)
         private var sockets: [Int32] = []
+        var rawDescriptors: [Int32] { sockets }
 
         /// - Parameter count: how many there will be.
         init(room count: Int) throws(ControlError) {
