@@ -199,6 +199,16 @@ def test_four_workers_fit_into_the_usual_limit_of_locked_memory(lab, readable_bi
     assert host.ping(THERE)
 
 
+@pytest.mark.parametrize("kilobytes", [0, 200, 800, 1060, 1080, 1100])
+def test_too_little_locked_memory_is_named(lab, readable_binary, kilobytes):
+    """Wherever in the set-up of its rings it runs out: for four workers, which need 1,104 KiB."""
+    [host] = lab.underlay({"host": "10.0.0.1/8"})
+    user = as_user(40000 + os.getpid() % 20000, "net_admin", "net_raw")
+    limited = [*device_for_all(), "prlimit", f"--memlock={kilobytes << 10}", *user]
+    done = host.run([*limited, readable_binary, "run", *DOMAIN.split(), "--workers", "4"], check=False)
+    assert done.returncode == 1 and "ulimit -l" in done.stderr.splitlines()[-1], done.stderr
+
+
 ATTACH = """
 import errno, fcntl, struct
 IFF_TUN, IFF_NO_PI, IFF_VNET_HDR, IFF_MULTI_QUEUE, TUNSETIFF = 0x0001, 0x1000, 0x4000, 0x0100, 0x400454CA

@@ -306,7 +306,7 @@ struct Daemon {
             "\(error) (io_uring is switched off here: see sysctl kernel.io_uring_disabled and the container's seccomp profile)"
         case ("io_uring_register(PBUF_RING)", EINVAL), ("io_uring_setup", EINVAL):
             "\(error) (Linux 6.0 or later is needed)"
-        case ("io_uring_setup", ENOMEM):
+        case ("io_uring_setup", ENOMEM), ("io_uring_register(PBUF_RING)", ENOMEM):
             "\(error) (rings count as locked memory: raise ulimit -l, LimitMEMLOCK= of the unit, or use fewer --workers)"
         case ("pthread_create", EAGAIN) where ProcessSetup.lacksAddressSpace:
             "\(error) (no address space is left for a thread's stack: raise ulimit -v, or use fewer --workers)"
