@@ -5,6 +5,7 @@
 """
 
 import json
+import socket
 
 import pytest
 
@@ -55,3 +56,22 @@ def test_netfilter_sees_the_mark(lab, host):
     lab.packet_socket(host, "tund0").send(packet)
     assert wires["eth0"].receive_until(lambda seen: seen.endswith(bytes(packet)))[1]
     assert "counter packets 0" not in host.run("nft list table ip marked").stdout
+
+
+def test_a_mark_inside_stays_inside_and_a_rule_marks_by_dscp(lab, host):
+    """A TUN hands over bytes, without the mark that they had. What crosses is the DSCP, and netfilter can mark by that; the packet is
+    routed anew then."""
+    host, wires = host
+    lab.tund(host, f"--remote {REMOTE} --address 2001:db8::1/64 --workers 1")
+    sender = host.socket(socket.AF_INET6, socket.SOCK_DGRAM)
+    sender.setsockopt(socket.SOL_SOCKET, socket.SO_MARK, 7)
+    sender.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_TCLASS, 46 << 2)
+    sender.sendto(b"unmarked", ("2001:db8::2", 9))
+    assert wires["eth0"].receive_until(lambda seen: seen.endswith(b"unmarked"))[1]
+    host.run(["nft", "add table ip t; add chain ip t out { type route hook output priority mangle; };"
+                     " add rule ip t out ip protocol 41 ip dscp ef meta mark set 7"])
+    sender.sendto(b"marked", ("2001:db8::2", 9))
+    assert wires["eth1"].receive_until(lambda seen: seen.endswith(b"marked"))[1]
+    sender.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_TCLASS, 0)
+    sender.sendto(b"plain", ("2001:db8::2", 9))
+    assert wires["eth0"].receive_until(lambda seen: seen.endswith(b"plain"))[1]
