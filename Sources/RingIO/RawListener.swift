@@ -7,26 +7,34 @@ internal import Synchronization
 /// that other hosts' packets are not even copied for it (`raw_v4_match`), however many tunnels there are. But a connected socket is
 /// never bound again: it would have to be disconnected, and then the kernel does not find it any more (`__udp_disconnect`). So
 /// a second one waits there, which serves every later address and stays unconnected.
-public final class RawListener: Sendable {
+public final class RawListener: @unchecked Sendable {
     private let sockets: [RawSocket]
     private let remote: UInt32?
-    /// What a socket takes that has its address; nil: it has a filter already that takes nothing.
-    private let filter: SocketFilter?
+    /// Gives a socket that has its address the filter of what it takes; nil: it has one already, that takes nothing.
+    private let filter: ((Int32) throws(SystemError) -> Void)?
     /// Which of the sockets has the tunnel's address and its filter; -1: none. Written by the thread that binds.
     private let taking = Atomic(-1)
     public let shortage: BufferShortage?
 
     /// Receives the packets of one worker's flows, IPv4 header included. No error queue: with one, every ICMP error would
     /// end the multishot receive.
-    /// - Parameter isRenumbered: whether it will be bound to more than one address.
+    /// - Parameters:
+    ///   - isRenumbered: whether it will be bound to more than one address.
+    ///   - notes: the worker's, of what the kernel merges.
     static func receiver(
-        _ inner: InnerProtocol, _ scope: UnderlayScope, isRenumbered: Bool, worker: Int, of workers: Int
+        _ inner: InnerProtocol, _ scope: UnderlayScope, isRenumbered: Bool, worker: Int, of workers: Int,
+        notes: MergeNotes? = nil
     ) throws(SystemError) -> RawListener {
         let sockets = try sockets(inner, scope, isRenumbered: isRenumbered)
         var shortage: BufferShortage?
         // The default (208 KiB) holds a few dozen packets of a burst.
         for socket in sockets { shortage = try socket.enlarge(.receive, to: 8 << 20) }
-        return RawListener(sockets, scope.remote, .flows(of: worker, among: workers, inner), shortage)
+        if let notes {
+            notes.watch(sockets.map(\.rawDescriptor))
+            return RawListener(sockets, scope.remote, { socket throws(SystemError) in try notes.attach(to: socket, inner) }, shortage)
+        }
+        let flows = SocketFilter.flows(of: worker, among: workers, inner)
+        return RawListener(sockets, scope.remote, { socket throws(SystemError) in try flows.attach(to: socket) }, shortage)
     }
 
     /// Takes no packets but keeps the kernel from answering "protocol unreachable" when a receiver's buffer is full; and it is
@@ -51,7 +59,9 @@ public final class RawListener: Sendable {
         return sockets
     }
 
-    private init(_ sockets: [RawSocket], _ remote: UInt32?, _ filter: SocketFilter?, _ shortage: BufferShortage?) {
+    private init(
+        _ sockets: [RawSocket], _ remote: UInt32?, _ filter: ((Int32) throws(SystemError) -> Void)?, _ shortage: BufferShortage?
+    ) {
         self.sockets = sockets
         self.remote = remote
         self.filter = filter
@@ -75,7 +85,7 @@ public final class RawListener: Sendable {
         try rest()
         if let filter {
             socket.drain()
-            try filter.attach(to: socket.rawDescriptor)
+            try filter(socket.rawDescriptor)
         }
         taking.store(index, ordering: .relaxed)
     }

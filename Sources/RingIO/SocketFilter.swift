@@ -10,7 +10,7 @@ struct SocketFilter {
     static var nothing: SocketFilter { SocketFilter(program: [Self.statement(BPF_RET | BPF_K, 0)]) }
 
     /// More than the longest packet: no truncation.
-    private static var wholePacket: UInt32 { 0x40000 }
+    static var wholePacket: UInt32 { 0x40000 }
 
     /// Takes the flows of worker `index` of `count`, so that of all workers' filters exactly one takes any given packet.
     ///

@@ -86,14 +86,16 @@ public final class RawSockets: Sendable {
 
     /// - Parameters:
     ///   - isRenumbered: whether they will be given more than one address.
+    ///   - notes: the worker's, of what the kernel merges.
     ///   - ttl, tos: for packets sent without their own.
     public init(
-        _ inner: InnerProtocol, _ scope: UnderlayScope, isRenumbered: Bool, worker: Int, of workers: Int, ttl: UInt8, tos: UInt8
+        _ inner: InnerProtocol, _ scope: UnderlayScope, isRenumbered: Bool, worker: Int, of workers: Int, notes: MergeNotes? = nil,
+        ttl: UInt8, tos: UInt8
     ) throws(SystemError) {
         self.inner = inner
         sender = try RawSender(inner, scope, .isRefused, ttl: ttl, tos: tos)
         fragmentingSender = try RawSender(inner, scope, .isFragmented, ttl: ttl, tos: tos)
-        receiver = try .receiver(inner, scope, isRenumbered: isRenumbered, worker: worker, of: workers)
+        receiver = try .receiver(inner, scope, isRenumbered: isRenumbered, worker: worker, of: workers, notes: notes)
     }
 
     /// Goes over to a local address, the first or another one. It needs no capability, and may be called at any time.

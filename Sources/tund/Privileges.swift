@@ -19,8 +19,8 @@ enum Privileges {
 
     /// What it also keeps until everything is open, where it has it. CAP_CHOWN: sockets go along with who becomes another user.
     static func wishes(of configuration: TunnelConfiguration) throws(ControlError) -> [cap_value_t] {
-        let changesUser = configuration.user.map { !$0.isThisProcess } ?? false
-        return try changesUser && isEffective(CAP_CHOWN) ? [CAP_CHOWN] : []
+        guard let user = configuration.user, !user.isThisProcess else { return [] }
+        return try isEffective(CAP_CHOWN) ? [CAP_CHOWN] : []
     }
 
     /// Of linux/prctl.h, which Glibc's module leaves out: PR_SET_KEEPCAPS and PR_SET_NO_NEW_PRIVS.

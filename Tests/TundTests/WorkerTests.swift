@@ -9,9 +9,16 @@ import TunnelCore
     typealias P = WorkerPackets
     static let (EIO, EINVAL): (Int32, Int32) = (5, 22)
 
+    /// Saw every packet arrive as it was on the wire.
+    final class NothingMerged: MergeWitness {
+        func beginBatch() -> Bool { false }
+        func count(of packet: RawSpan) -> PacketCount { .unknown }
+        func endBatch() {}
+    }
+
     static func worker(
         slots: Int = 16, sendFrames: Int = 256, scratch: Int = 1 << 15, seed: UInt64 = 1, merges: Bool = true,
-        softErrors: SoftErrors? = nil, witness: (any DatagramWitness)? = nil, cutsUDP: Bool = true,
+        softErrors: SoftErrors? = nil, witness: (any MergeWitness)? = NothingMerged(), cutsUDP: Bool = true,
         _ prepare: (inout FakeEngine) -> Void
     ) throws -> Worker<FakeEngine> {
         var engine = try FakeEngine(slots: slots, sendFrames: sendFrames, scratch: scratch, seed: seed)
@@ -128,9 +135,13 @@ import TunnelCore
     // MARK: What the kernel merged
 
     /// Knows that the kernel merged datagrams of 8 bytes.
-    final class FakeWitness: DatagramWitness {
-        func beginBatch() {}
-        func datagrams(in packet: RawSpan) -> DatagramCount { packet.byteCount > 20 + 48 + 8 ? .several(of: 8) : .one }
+    final class FakeWitness: MergeWitness {
+        func beginBatch() -> Bool { true }
+        func endBatch() {}
+        func count(of packet: RawSpan) -> PacketCount {
+            unsafe packet.unsafeLoad(fromByteOffset: 26, as: UInt8.self) == 17 && packet.byteCount > 20 + 48 + 8
+                ? .several(of: 8) : .one
+        }
     }
 
     /// Datagrams of one flow; those of a row arrive in one packet, a segment before them and a datagram behind them.

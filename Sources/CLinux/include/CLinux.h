@@ -37,12 +37,11 @@ static const unsigned long tund_TUNSETVNETHDRSZ = TUNSETVNETHDRSZ;
 static const unsigned long tund_TUNGETDEVNETNS = TUNGETDEVNETNS;
 
 // bpf(2) has no wrapper in Glibc, and its argument is a union of unnamed structures, whose unused bytes must be zero.
-static inline int tund_bpf_queue(unsigned value_size, unsigned entries) {
+static inline int tund_bpf_ring_buffer(unsigned size) {
     union bpf_attr attributes;
     memset(&attributes, 0, sizeof(attributes));
-    attributes.map_type = BPF_MAP_TYPE_QUEUE;
-    attributes.value_size = value_size;
-    attributes.max_entries = entries;
+    attributes.map_type = BPF_MAP_TYPE_RINGBUF;
+    attributes.max_entries = size;
     memcpy(attributes.map_name, "tund_merged", sizeof("tund_merged"));
     return (int)syscall(__NR_bpf, BPF_MAP_CREATE, &attributes, sizeof(attributes));
 }
@@ -56,13 +55,10 @@ static inline int tund_bpf_socket_filter(const void *instructions, unsigned coun
     memcpy(attributes.prog_name, "tund_merged", sizeof("tund_merged"));
     return (int)syscall(__NR_bpf, BPF_PROG_LOAD, &attributes, sizeof(attributes));
 }
-static inline int tund_bpf_pop(int map, void *value) {
-    union bpf_attr attributes;
-    memset(&attributes, 0, sizeof(attributes));
-    attributes.map_fd = (unsigned)map;
-    attributes.value = (unsigned long)value;
-    return (int)syscall(__NR_bpf, BPF_MAP_LOOKUP_AND_DELETE_ELEM, &attributes, sizeof(attributes));
-}
+static const unsigned tund_bpf_busy = BPF_RINGBUF_BUSY_BIT;
+static const int tund_bpf_record_header = BPF_RINGBUF_HDR_SZ;
+static const int tund_bpf_no_wake_up = BPF_RB_NO_WAKEUP;
+static const int tund_skb_length = offsetof(struct __sk_buff, len);
 static const int tund_skb_gso_size = offsetof(struct __sk_buff, gso_size);
 
 // Linux 6.2

@@ -1,43 +1,33 @@
-// A receiving kernel may have merged several UDP datagrams into one (udp_gro_receive_segment), whose checksum it left unfinished.
-// Where one ends and the next begins is known to the kernel only.
+// What a receiving kernel merged must be cut where it was joined, which is known to the kernel only.
 
-/// How many datagrams an unfinished one stands for.
-public enum DatagramCount: Hashable, Sendable {
+/// How many packets of the wire one that was received stands for.
+public enum PacketCount: Hashable, Sendable {
     case one
     /// Each but the last has so many bytes of payload.
     case several(of: Int)
+    /// What was seen of it is lost.
     case unknown
+
+    /// The payload of each packet but the last in one of `payload` bytes; nil where there are no several.
+    @inlinable
+    func segmentSize(within payload: Int) -> Int? {
+        guard case .several(let size) = self, size > 0, size < payload else { return nil }
+        return size
+    }
 }
 
 /// Who saw what the kernel knows of a packet.
-public protocol DatagramWitness: AnyObject, Sendable {
-    /// Packets of a new batch will be asked about. What was seen of them was seen before this.
-    func beginBatch()
-    /// - Parameter packet: as the raw socket handed it over, IPv4 header first. It is asked about once.
-    func datagrams(in packet: RawSpan) -> DatagramCount
+public protocol MergeWitness: AnyObject, Sendable {
+    /// Packets of a new batch were received.
+    /// - Returns: whether any may have been merged; else none is asked about.
+    func beginBatch() -> Bool
+    /// - Parameter packet: as the raw socket handed it over, IPv4 header first. Each of the batch is asked about once.
+    func count(of packet: RawSpan) -> PacketCount
+    /// No packet that was received so far will be asked about any more. Called after a batch that was asked about.
+    func endBatch()
 }
 
 extension VirtioNetHeader {
-    /// What was found unfinished is a UDP datagram.
-    @usableFromInline var isUnfinishedDatagram: Bool {
-        needsChecksum && segmentation == .none && checksumOffset == UInt16(UDPHeader.checksumOffset)
-    }
-
-    /// Has the TUN's kernel cut a merged datagram again.
-    /// - Parameters:
-    ///   - size: payload bytes of each datagram but the last.
-    ///   - length: of the packet.
-    /// - Returns: false where it cannot be so.
-    @usableFromInline
-    mutating func cut(intoDatagramsOf size: Int, length: Int) -> Bool {
-        let headers = Int(checksumStart) + UDPHeader.length
-        guard size > 0, headers + size < length else { return false }
-        segmentation = .udp
-        segmentSize = UInt16(truncatingIfNeeded: size)
-        headerLength = UInt16(truncatingIfNeeded: headers)
-        return true
-    }
-
     /// Packets of the wire in one of `length` bytes with this header, and their bytes in all.
     func packets(in length: Int) -> (count: Int, length: Int) {
         guard segmentation == .udp, segmentSize > 0, length > Int(headerLength) else { return (1, length) }

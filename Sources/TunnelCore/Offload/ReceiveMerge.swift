@@ -58,9 +58,10 @@ public struct ReceiveMerge: ~Copyable {
     /// Takes a packet that is to be delivered.
     /// - Parameters:
     ///   - slice: the IPv6 packet, exactly as long as its header says.
-    ///   - virtio: what it needs if it goes alone.
-    mutating func add(_ slice: Slice, _ virtio: VirtioNetHeader, in memory: RawSpan) {
+    ///   - work: what it needs if it goes alone.
+    mutating func add(_ slice: Slice, _ work: UnfinishedWork, in memory: RawSpan) {
         let index = Int32(truncatingIfNeeded: packets.count)
+        let virtio = work.virtio
         packets.append(Packet(slice: slice, next: Self.none, virtio: virtio))
         let bytes = unsafe memory.extracting(unchecked: slice.range)
         // A super-packet already, and what is neither TCP nor UDP right behind the IPv6 header, goes as it is.
@@ -70,8 +71,8 @@ public struct ReceiveMerge: ~Copyable {
             return appendAlone(index)
         }
         switch transport {
-        case ProtocolNumber.tcp where mergesTCP: addTCP(index, bytes, isUnfinished: virtio.needsChecksum, memory)
-        case ProtocolNumber.udp where mergesUDP: addUDP(index, bytes, isUnfinished: virtio.needsChecksum, memory)
+        case ProtocolNumber.tcp where mergesTCP: addTCP(index, bytes, work, memory)
+        case ProtocolNumber.udp where mergesUDP: addUDP(index, bytes, work, memory)
         case ProtocolNumber.tcp, ProtocolNumber.udp, ProtocolNumber.icmpv6: appendAlone(index)
         default:
             // Part of a flow perhaps, but which one is not seen here: none may overtake it.
@@ -87,7 +88,7 @@ public struct ReceiveMerge: ~Copyable {
         appendAlone(index)
     }
 
-    mutating func addTCP(_ index: Int32, _ bytes: RawSpan, isUnfinished: Bool, _ memory: RawSpan) {
+    mutating func addTCP(_ index: Int32, _ bytes: RawSpan, _ work: UnfinishedWork, _ memory: RawSpan) {
         guard let tcp = TCPView(unsafe bytes.extracting(unchecked: IPv6Header.length..<bytes.byteCount)) else {
             return appendAlone(index)
         }
@@ -95,7 +96,8 @@ public struct ReceiveMerge: ~Copyable {
         let flags = tcp.flags
         let bucket = Self.bucket(of: bytes)
         // Only data with nothing special about it; an acknowledgement alone is worth no checksum.
-        guard payload > 0, flags.isDisjoint(with: [.syn, .rst, .urg]), isUnfinished || Self.isChecksumRight(bytes) else {
+        guard payload > 0, flags.isDisjoint(with: [.syn, .rst, .urg]), work.virtio.needsChecksum || Self.isChecksumRight(bytes)
+        else {
             closeBucket(bucket)
             return appendAlone(index)
         }
@@ -118,6 +120,8 @@ public struct ReceiveMerge: ~Copyable {
             }
             closeBucket(bucket)
         }
+        // The first one's length is the segment size.
+        if work.isOfUnknownParts { return appendAlone(index) }
         aggregates.append(
             Aggregate(
                 first: index, last: index, count: 1, protocolNumber: ProtocolNumber.tcp, flags: flags,
@@ -129,12 +133,12 @@ public struct ReceiveMerge: ~Copyable {
         }
     }
 
-    mutating func addUDP(_ index: Int32, _ bytes: RawSpan, isUnfinished: Bool, _ memory: RawSpan) {
+    mutating func addUDP(_ index: Int32, _ bytes: RawSpan, _ work: UnfinishedWork, _ memory: RawSpan) {
         let length = bytes.byteCount - IPv6Header.length
         let payload = length - UDPHeader.length
         let bucket = Self.bucket(of: bytes)
         guard let udp = UDPView(unsafe bytes.extracting(unchecked: IPv6Header.length..<bytes.byteCount)), payload > 0,
-            udp.length == length, udp.checksum != 0, isUnfinished || Self.isChecksumRight(bytes)
+            udp.length == length, udp.checksum != 0, work.virtio.needsChecksum || Self.isChecksumRight(bytes)
         else {
             closeBucket(bucket)
             return appendAlone(index)
@@ -154,6 +158,7 @@ public struct ReceiveMerge: ~Copyable {
             }
             closeBucket(bucket)
         }
+        if work.isOfUnknownParts { return appendAlone(index) }
         aggregates.append(
             Aggregate(
                 first: index, last: index, count: 1, protocolNumber: ProtocolNumber.udp, flags: [],
@@ -343,8 +348,8 @@ public struct ReceiveMerge: ~Copyable {
         for index in Int(frame.firstSlice) + 1..<Int(frame.firstSlice + frame.sliceCount) {
             let payload = frames.slices[index]
             let packet = Slice(offset: Int(payload.offset) - headerLength, length: Int(payload.length) + headerLength)
-            let alone = VirtioNetHeader(delivering: memory.bytes.extracting(packet.range), mtu: .max) ?? VirtioNetHeader()
-            alone.emit(into: &memory, at: Int(packet.offset) - VirtioNetHeader.length)
+            let work = UnfinishedWork(memory.bytes.extracting(packet.range), standingFor: .one, mtu: .max)
+            (work?.virtio ?? VirtioNetHeader()).emit(into: &memory, at: Int(packet.offset) - VirtioNetHeader.length)
             frames.append(packet.withVirtioHeader, outer: .none, innerLength: Int(packet.length))
         }
         return isTCP

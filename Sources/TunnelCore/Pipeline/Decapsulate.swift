@@ -40,25 +40,26 @@ extension TunnelPolicy {
     /// - Parameters:
     ///   - batch: where in `memory` they are.
     ///   - merge: empty, and empty again afterwards.
-    ///   - witness: tells merged datagrams from single ones; without one an unfinished datagram counts as single up to the MTU.
+    ///   - witness: knows which packets the kernel merged; without one that is guessed, see `UnfinishedWork`.
     ///   - frames: takes the packets to deliver and those to forget; it must have room for the whole batch.
     @_lifetime(memory: copy memory)
     public func decapsulate(
         _ batch: borrowing FixedList<Slice>, in memory: inout MutableRawSpan, merge: inout ReceiveMerge,
-        witness: (any DatagramWitness)? = nil, into frames: inout FrameBatch, counters: inout Counters
+        witness: (any MergeWitness)? = nil, into frames: inout FrameBatch, counters: inout Counters
     ) {
-        witness?.beginBatch()
+        // Where nothing was merged, nobody is asked, and each packet is one.
+        let asked = if let witness, witness.beginBatch() { witness } else { nil as (any MergeWitness)? }
+        let unasked: PacketCount? = witness == nil ? nil : .one
         for index in 0..<batch.count {
             let slice = batch[index]
+            // Refused ones, too: what is known of them is of no use afterwards.
+            let count = if let asked { asked.count(of: memory.bytes.extracting(slice.range)) } else { unasked }
             let reason: DropReason
             switch decapsulate(memory.bytes.extracting(slice.range)) {
             case .deliver(let delivery):
                 let inner = Slice(offset: Int(slice.offset) + delivery.innerOffset, length: delivery.innerLength)
-                if var virtio = unfinishedWork(inner, delivery, in: memory.bytes),
-                    !virtio.isUnfinishedDatagram
-                        || settle(&virtio, length: inner.length, as: memory.bytes.extracting(slice.range), witness)
-                {
-                    deliver(inner, delivery, virtio, in: &memory, merge: &merge)
+                if let work = unfinishedWork(inner, delivery, count, in: memory.bytes) {
+                    deliver(inner, delivery, work, in: &memory, merge: &merge)
                     continue
                 }
                 reason = .downlinkUnfinishedOversized
@@ -68,44 +69,33 @@ extension TunnelPolicy {
             counters.count(reason)
             frames.dropped.append(slice)
         }
+        asked?.endBatch()
         merge.emit(in: &memory, into: &frames, counters: &counters)
     }
 
     @inline(__always)
-    func unfinishedWork(_ inner: Slice, _ delivery: Delivery, in memory: RawSpan) -> VirtioNetHeader? {
+    func unfinishedWork(_ inner: Slice, _ delivery: Delivery, _ count: PacketCount?, in memory: RawSpan) -> UnfinishedWork? {
         let packet = memory.extracting(inner.range)
         return delivery.isIPv4
-            ? VirtioNetHeader(deliveringIPv4: packet, mtu: mtu) : VirtioNetHeader(delivering: packet, mtu: mtu)
-    }
-
-    /// Settles how many datagrams an unfinished one stands for.
-    /// - Parameters:
-    ///   - length: of the inner packet.
-    ///   - packet: with the outer header.
-    /// - Returns: false if that is not known.
-    func settle(
-        _ virtio: inout VirtioNetHeader, length: UInt32, as packet: RawSpan, _ witness: (any DatagramWitness)?
-    ) -> Bool {
-        guard let witness else { return Int(length) <= mtu }
-        switch witness.datagrams(in: packet) {
-        case .one: return true
-        case .several(let size): return virtio.cut(intoDatagramsOf: size, length: Int(length))
-        case .unknown: return false
-        }
+            ? UnfinishedWork(ipv4: packet, standingFor: count, mtu: mtu)
+            : UnfinishedWork(packet, standingFor: count, mtu: mtu)
     }
 
     @inline(__always)
     @_lifetime(memory: copy memory)
     func deliver(
-        _ inner: Slice, _ delivery: Delivery, _ virtio: VirtioNetHeader, in memory: inout MutableRawSpan,
-        merge: inout ReceiveMerge
+        _ inner: Slice, _ delivery: Delivery, _ work: UnfinishedWork, in memory: inout MutableRawSpan, merge: inout ReceiveMerge
     ) {
         if delivery.isIPv4 {
             IPv4Header.rewrite(typeOfService: delivery.trafficClass, in: &memory, at: Int(inner.offset))
         } else {
             IPv6Header.rewrite(trafficClass: delivery.trafficClass, in: &memory, at: Int(inner.offset))
         }
-        mssClamp.apply(to: inner, in: &memory, isUnfinished: virtio.needsChecksum)
-        if delivery.isIPv4 { merge.addIPv4(inner, virtio) } else { merge.add(inner, virtio, in: memory.bytes) }
+        if let checksum = work.checksum {
+            let field = Int(work.virtio.checksumStart) + Int(work.virtio.checksumOffset)
+            memory.put(big: checksum, at: Int(inner.offset) + field)
+        }
+        mssClamp.apply(to: inner, in: &memory, isUnfinished: work.virtio.needsChecksum)
+        if delivery.isIPv4 { merge.addIPv4(inner, work.virtio) } else { merge.add(inner, work, in: memory.bytes) }
     }
 }

@@ -86,7 +86,7 @@ public enum DropReason: UInt8, CaseIterable, Sendable {
         case .downlinkUnfinishedOversized:
             (
                 "downlink.unfinished-oversized",
-                "merged on arrival, of unknown segment size: ethtool -K IFACE gro off, or CAP_BPF for UDP"
+                "merged on arrival, of unknown segment size: start with CAP_BPF, or ethtool -K IFACE gro off"
             )
         }
     }

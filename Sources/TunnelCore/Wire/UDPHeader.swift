@@ -29,6 +29,8 @@ public struct UDPView: ~Escapable {
 /// A UDP header as values.
 public struct UDPHeader: Equatable, Sendable {
     public static let length = 8
+    /// Where the length stands.
+    public static let lengthOffset = 4
     /// Where the checksum stands.
     public static let checksumOffset = 6
 

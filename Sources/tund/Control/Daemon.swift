@@ -140,7 +140,6 @@ struct Daemon {
         let name: String
         let threads: [WorkerThread<Engine>]
         var icmp: ICMPListener
-        let notes: MergeNotes?
         /// All workers'.
         let sockets: [RawSockets]
         let guardians: [RawListener]
@@ -150,13 +149,12 @@ struct Daemon {
 
         init(
             name: String, threads: [WorkerThread<Engine>], tun: consuming TunObserver?, icmp: consuming ICMPListener,
-            notes: MergeNotes?, sockets: [RawSockets], guardians: [RawListener], finished: WakeUp
+            sockets: [RawSockets], guardians: [RawListener], finished: WakeUp
         ) {
             self.name = name
             self.threads = threads
             self.tun = consume tun
             self.icmp = icmp
-            self.notes = notes
             self.sockets = sockets
             self.guardians = guardians
             self.finished = finished
@@ -164,7 +162,7 @@ struct Daemon {
 
         var rawDescriptors: [Int32] { sockets.flatMap(\.rawDescriptors) + guardians.flatMap(\.rawDescriptors) }
 
-        /// Gives all sockets a local address. The guardian is first, or its notes would come too late.
+        /// Gives all sockets a local address.
         func bind(to local: IPv4Address) throws(SystemError) {
             for guardian in guardians { try guardian.bind(to: local.rawValue) }
             for socket in sockets { try socket.bind(to: local.rawValue) }
@@ -188,21 +186,26 @@ struct Daemon {
         }
     }
 
-    /// While CAP_BPF is still there; nil where it never was.
-    private func takeNotes() -> MergeNotes? {
+    /// One per worker, while CAP_BPF is still there; nil where it never was.
+    private func takeNotes() -> [MergeNotes]? {
         do throws(SystemError) {
-            return try MergeNotes()
+            var notes: [MergeNotes] = []
+            for index in 0..<configuration.workers {
+                notes.append(
+                    try MergeNotes(of: index, among: configuration.workers, carrying: configuration.mode.innerProtocols))
+            }
+            return notes
         } catch {
             let remedy = error.code == EPERM ? " (\(Privileges.reasonForRefusedBPF))" : ""
             log.warning(
-                "UDP that the kernel merges on arrival (UDP_GRO) will not be told from single datagrams: \(error)\(remedy)")
+                "packets that the kernel merges on arrival (GRO) will not be told from others: \(error)\(remedy)")
             return nil
         }
     }
 
     /// Opens all that needs privileges; nothing has an address yet.
     private func open(
-        _ underlay: UnderlayNamespace, _ rings: [ReservedRing], _ notes: MergeNotes?, device: String?
+        _ underlay: UnderlayNamespace, _ rings: [ReservedRing], _ notes: [MergeNotes]?, device: String?
     ) throws(Failure) -> Opened {
         let policy = TunnelPolicy.waiting
         let scope = UnderlayScope(device: device, mark: configuration.mark)
@@ -236,8 +239,8 @@ struct Daemon {
                 let own = try underlay.inside { () throws(SystemError) in
                     try carried.map { inner throws(SystemError) in
                         try RawSockets(
-                            inner, scope, isRenumbered: isRenumbered, worker: index, of: configuration.workers, ttl: ttl, tos: tos
-                        )
+                            inner, scope, isRenumbered: isRenumbered, worker: index, of: configuration.workers,
+                            notes: notes?[index], ttl: ttl, tos: tos)
                     }
                 }
                 sockets += own
@@ -252,22 +255,19 @@ struct Daemon {
                     WorkerThread(
                         index: index, of: configuration.workers, engine: engine, policy: policy,
                         merges: configuration.offloads.receiveMerge, errors: errors, softErrors: softErrors,
-                        witness: notes.map(Witness.init), cutsUDP: cutsUDP, wakeUp: wakeUp, finished: finished,
+                        witness: notes.map { Witness($0[index]) }, cutsUDP: cutsUDP, wakeUp: wakeUp, finished: finished,
                         processor: configuration.pinsWorkers ? processors[index % processors.count] : nil))
             }
-            // After the receivers, or its notes would come too late.
             let guardians = try underlay.inside { () throws(SystemError) in
                 try carried.map { inner throws(SystemError) in
-                    let guardian = try RawListener.guardian(inner, scope, isRenumbered: isRenumbered)
-                    try notes?.attach(to: guardian, inner)
-                    return guardian
+                    try RawListener.guardian(inner, scope, isRenumbered: isRenumbered)
                 }
             }
             for shortage in Set(sockets.flatMap(\.shortages)) { log.warning("\(Self.explain(shortage))") }
             let icmp = try ICMPListener(guardians, tun: tunWriter.take()!, policy: policy, softErrors: softErrors)
             return Opened(
-                name: name, threads: threads, tun: tunObserver.take(), icmp: icmp, notes: notes, sockets: sockets,
-                guardians: guardians, finished: finished)
+                name: name, threads: threads, tun: tunObserver.take(), icmp: icmp, sockets: sockets, guardians: guardians,
+                finished: finished)
         } catch {
             throw Failure(explain(error))
         }
@@ -343,7 +343,6 @@ struct Daemon {
             }
             if Clock.seconds > lastReport {
                 lastReport = Clock.seconds
-                opened.notes?.tidy(at: Clock.nanoseconds)
                 errorLog.report(opened.report, to: log)
             }
             if polled[1].revents != 0 {

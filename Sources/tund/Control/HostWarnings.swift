@@ -1,4 +1,5 @@
 internal import Glibc
+internal import TunnelCore
 
 /// What the operator should know of this host and this process, whatever the tunnel's address will be: one line each.
 enum HostWarnings {

@@ -1,28 +1,22 @@
 internal import RingIO
 internal import TunnelCore
 
-/// The guardians' notes, as one worker's stages ask for them.
-final class Witness: DatagramWitness, @unchecked Sendable {
+/// The notes of one worker's receivers, as its stages ask for them.
+final class Witness: MergeWitness, @unchecked Sendable {
     private let notes: MergeNotes
-    /// The notes of this batch are in the table: the system call for that is dearer than all else here.
-    private var isCollected = false
 
     init(_ notes: MergeNotes) { self.notes = notes }
 
-    func beginBatch() { isCollected = false }
+    func beginBatch() -> Bool { notes.collect() }
 
-    func datagrams(in packet: RawSpan) -> DatagramCount {
+    func count(of packet: RawSpan) -> PacketCount {
         guard let outer = IPv4View(packet) else { return .unknown }
-        let inner: InnerProtocol = outer.protocolNumber == ProtocolNumber.ipv4 ? .ipv4 : .ipv6
-        let now = Clock.nanoseconds
-        if !isCollected {
-            notes.collect(at: now)
-            isCollected = true
-        }
-        return switch notes.find(packet, inner, at: now) {
+        return switch notes.take(packet, outer.protocolNumber == ProtocolNumber.ipv4 ? .ipv4 : .ipv6) {
         case .none: .one
         case .segments(let size): .several(of: size)
         case .unclear: .unknown
         }
     }
+
+    func endBatch() { notes.settle(at: Clock.nanoseconds) }
 }

@@ -19,15 +19,15 @@ struct Worker<Engine: PacketEngine & ~Copyable>: ~Copyable {
     let page: CounterPage
     /// Only point to point.
     let softErrors: SoftErrors?
-    /// Where the kernel lets the guardians take notes.
-    let witness: (any DatagramWitness)?
+    /// Where the kernel lets the receivers take notes.
+    let witness: (any MergeWitness)?
 
     /// - Parameters:
     ///   - cutsUDP: the TUN's kernel may be asked to.
     ///   - workers: how many there are in all.
     init(
         engine: consuming Engine, policy: TunnelPolicy, merges: Bool, mailbox: Mailbox, page: CounterPage,
-        softErrors: SoftErrors? = nil, witness: (any DatagramWitness)? = nil, cutsUDP: Bool = true,
+        softErrors: SoftErrors? = nil, witness: (any MergeWitness)? = nil, cutsUDP: Bool = true,
         workers: Int = 1
     ) {
         let slots = engine.memory.slotCount

@@ -24,7 +24,7 @@ final class WorkerThread<Engine: PacketEngine & ~Copyable & Sendable>: @unchecke
     ///   - workers: how many there are in all.
     init(
         index: Int, of workers: Int, engine: consuming Engine, policy: TunnelPolicy, merges: Bool, errors: ErrorTable,
-        softErrors: SoftErrors?, witness: (any DatagramWitness)?, cutsUDP: Bool, wakeUp: WakeUp, finished: WakeUp, processor: Int?
+        softErrors: SoftErrors?, witness: (any MergeWitness)?, cutsUDP: Bool, wakeUp: WakeUp, finished: WakeUp, processor: Int?
     ) {
         self.index = index
         self.errors = errors

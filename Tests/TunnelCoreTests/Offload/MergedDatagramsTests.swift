@@ -3,22 +3,31 @@ import Testing
 import TunnelCore
 
 @Suite struct MergedDatagramsTests {
-    typealias V6 = UnfinishedChecksumTests
+    typealias V6 = UnfinishedWorkTests
     typealias V4 = InnerIPv4Tests
 
     /// Says what the test lets it say, and keeps what it was asked about.
-    final class FakeWitness: DatagramWitness {
-        private let answer: @Sendable ([UInt8]) -> DatagramCount
+    final class FakeWitness: MergeWitness {
+        private let hasSeenMerged: Bool
+        private let answer: @Sendable ([UInt8]) -> PacketCount
         private let log = Mutex<[[UInt8]]>([])
-        /// Nothing for the beginning of a batch, and the packets it was asked about.
+        /// Nothing for the beginning of a batch, a zero for its end, and the packets it was asked about.
         var heard: [[UInt8]] { log.withLock(\.self) }
-        var asked: [[UInt8]] { heard.filter { !$0.isEmpty } }
+        var asked: [[UInt8]] { heard.filter { $0.count > 1 } }
 
-        init(_ answer: @escaping @Sendable ([UInt8]) -> DatagramCount) { self.answer = answer }
+        init(hasSeenMerged: Bool = true, _ answer: @escaping @Sendable ([UInt8]) -> PacketCount) {
+            self.hasSeenMerged = hasSeenMerged
+            self.answer = answer
+        }
 
-        func beginBatch() { log.withLock { $0.append([]) } }
+        func beginBatch() -> Bool {
+            log.withLock { $0.append([]) }
+            return hasSeenMerged
+        }
 
-        func datagrams(in packet: RawSpan) -> DatagramCount {
+        func endBatch() { log.withLock { $0.append([0]) } }
+
+        func count(of packet: RawSpan) -> PacketCount {
             let bytes = unsafe packet.withUnsafeBytes { unsafe Array($0) }
             log.withLock { $0.append(bytes) }
             return answer(bytes)
@@ -43,7 +52,7 @@ import TunnelCore
         let name: String
         let inner: [UInt8]
         /// nil: there is no witness.
-        let says: DatagramCount?
+        let says: PacketCount?
         /// nil: it is dropped.
         let header: VirtioNetHeader?
         var packets = 1
@@ -53,7 +62,7 @@ import TunnelCore
         var testDescription: String { name }
 
         init(
-            _ name: String, _ inner: [UInt8], _ says: DatagramCount?, _ header: VirtioNetHeader?, packets: Int = 1,
+            _ name: String, _ inner: [UInt8], _ says: PacketCount?, _ header: VirtioNetHeader?, packets: Int = 1,
             length: Int? = nil, mtu: Int = 1480
         ) {
             (self.name, self.inner, self.says, self.header, self.packets) = (name, inner, says, header, packets)
@@ -159,63 +168,73 @@ import TunnelCore
     struct Question: CustomTestStringConvertible {
         let name: String
         let packet: [UInt8]
-        let isAsked: Bool
         var policy = Policies.site
         var testDescription: String { name }
 
-        init(_ name: String, _ packet: [UInt8], isAsked: Bool, _ policy: TunnelPolicy = Policies.site) {
-            (self.name, self.packet, self.isAsked, self.policy) = (name, packet, isAsked, policy)
+        init(_ name: String, _ packet: [UInt8], _ policy: TunnelPolicy = Policies.site) {
+            (self.name, self.packet, self.policy) = (name, packet, policy)
         }
     }
 
     static let (short, long) = (Transport.pattern(9), Transport.pattern(3000))
 
     static let questions = [
-        Question("a datagram", outer(udp6(9)), isAsked: true),
-        Question("a long one", outer(udp6(3000)), isAsked: true),
-        Question("behind an extension header", outer(behindOptions), isAsked: true),
-        Question("behind IPv4 options", outer(udp6(9), options: Packets.fullOptions), isAsked: true),
-        Question("with padding", outer(udp6(9) + [1, 2, 3]), isAsked: true),
+        Question("a datagram", outer(udp6(9))),
+        Question("a long one", outer(udp6(3000))),
+        Question("behind an extension header", outer(behindOptions)),
+        Question("behind IPv4 options", outer(udp6(9), options: Packets.fullOptions)),
+        Question("with padding", outer(udp6(9) + [1, 2, 3])),
         // The mark inside would change.
-        Question("marked", outer(V6.udp(payload: short).marked(2), tos: 3), isAsked: true),
-        Question("inside IPv4", V4.down(udp4(9)), isAsked: true, Policies.any),
-        Question("inside IPv4, marked", V4.down(udp4(3000).marked(2), tos: 3), isAsked: true, Policies.ipip),
+        Question("marked", outer(V6.udp(payload: short).marked(2), tos: 3)),
+        Question("inside IPv4", V4.down(udp4(9)), Policies.any),
+        Question("inside IPv4, marked", V4.down(udp4(3000).marked(2), tos: 3), Policies.ipip),
 
-        Question("a finished datagram", outer(V6.udp(payload: short, .finished)), isAsked: false),
-        Question("a finished datagram, long", outer(V6.udp(payload: long, .finished)), isAsked: false),
-        Question("a datagram without checksum", outer(V6.udp(payload: long, .value(0))), isAsked: false),
-        Question("TCP, unfinished", outer(V6.tcp(payload: short)), isAsked: false),
-        Question("TCP, merged", outer(V6.tcp(payload: long)), isAsked: false),
-        Question("ICMPv6", outer(Packets.inner(V6.peer, V6.us, next: 58, payload: hex("800058a200010002"))), isAsked: false),
+        Question("a finished datagram", outer(V6.udp(payload: short, .finished))),
+        Question("a finished datagram, long", outer(V6.udp(payload: long, .finished))),
+        Question("a datagram without checksum", outer(V6.udp(payload: long, .value(0)))),
+        Question("TCP, unfinished", outer(V6.tcp(payload: short))),
+        Question("TCP, merged", outer(V6.tcp(payload: long))),
+        Question("ICMPv6", outer(Packets.inner(V6.peer, V6.us, next: 58, payload: hex("800058a200010002")))),
         Question(
             "a fragment",
-            outer(V6.udp(next: 44, extensions: Packets.fragmentHeader(next: 17, more: true), payload: short)), isAsked: false),
-        Question("no transport", outer(Packets.inner(V6.peer, V6.us)), isAsked: false),
-        Question("refused: a spoofed source", outer(udp6(9), from: "10.9.9.9"), isAsked: false),
-        Question("refused: a mark that cannot be", outer(udp6(9), tos: 3), isAsked: false),
-        Question("refused: truncated", outer(Array(udp6(9).dropLast())), isAsked: false),
-        Question("inside IPv4, finished", V4.down(udp4(short, .finished)), isAsked: false, Policies.any),
+            outer(V6.udp(next: 44, extensions: Packets.fragmentHeader(next: 17, more: true), payload: short))),
+        Question("no transport", outer(Packets.inner(V6.peer, V6.us))),
+        Question("refused: a spoofed source", outer(udp6(9), from: "10.9.9.9")),
+        Question("refused: a mark that cannot be", outer(udp6(9), tos: 3)),
+        Question("refused: truncated", outer(Array(udp6(9).dropLast()))),
+        Question("inside IPv4, finished", V4.down(udp4(short, .finished)), Policies.any),
         Question(
-            "inside IPv4, TCP", V4.down(V4.transport(V4.far, V4.near, payload: long, .unfinished)), isAsked: false, Policies.any),
-        Question("inside IPv4, refused", V4.down(udp4(9), from: "198.51.100.8"), isAsked: false, Policies.any),
+            "inside IPv4, TCP", V4.down(V4.transport(V4.far, V4.near, payload: long, .unfinished)), Policies.any),
+        Question("inside IPv4, refused", V4.down(udp4(9), from: "198.51.100.8"), Policies.any),
     ]
 
+    /// Whatever it looks like, it may have been merged; and what is refused is of no use to any other packet.
     @Test(arguments: questions)
-    func itIsAskedAboutUnfinishedDatagramsAlone(row: Question) {
+    func itIsAskedAboutEveryPacket(row: Question) {
         let witness = FakeWitness { _ in .one }
         var bench = DownlinkBench([row.packet])
         _ = bench.run(row.policy, witness: witness)
-        #expect(witness.asked == (row.isAsked ? [row.packet] : []))
+        #expect(witness.asked == [row.packet])
     }
 
-    @Test func itIsToldWhereABatchBegins() {
+    @Test func whereNothingWasMergedItIsAskedNothing() {
+        let witness = FakeWitness(hasSeenMerged: false) { _ in .unknown }
+        let packets = [Self.udp6(3000), V6.tcp(payload: Self.short), V6.udp(payload: Self.short, .finished)]
+        var bench = DownlinkBench(packets.map { Self.outer($0) }, merges: false)
+        let frames = bench.run(witness: witness)
+        #expect(witness.heard == [[]])
+        // It does know, so each is one, and an unfinished datagram of any length.
+        #expect(frames.map(\.packet) == packets)
+    }
+
+    @Test func itIsToldWhereABatchBeginsAndEnds() {
         let (first, second) = (Self.outer(Self.udp6(9)), Self.outer(Self.udp6(10)))
         let witness = FakeWitness { _ in .one }
         for packets in [[first, second], [second]] {
             var bench = DownlinkBench(packets)
             _ = bench.run(witness: witness)
         }
-        #expect(witness.heard == [[], first, second, [], second])
+        #expect(witness.heard == [[], first, second, [0], [], second, [0]])
     }
 
     @Test func inABatchItIsAskedAboutEachOnce() {
@@ -223,7 +242,7 @@ import TunnelCore
         let witness = FakeWitness { $0.count > 1500 ? .several(of: 1400) : .one }
         var bench = DownlinkBench(rows.map(\.packet))
         _ = bench.run(witness: witness)
-        #expect(witness.asked == rows.filter(\.isAsked).map(\.packet))
+        #expect(witness.asked == rows.map(\.packet))
     }
 
     // MARK: Among others
@@ -269,7 +288,7 @@ extension [UInt8] {
 
 /// Merged datagrams are taken apart where they lie.
 @Suite struct DatagramCutterTests {
-    typealias V6 = UnfinishedChecksumTests
+    typealias V6 = UnfinishedWorkTests
 
     /// What stands before the payload.
     enum Headers: CaseIterable, CustomTestStringConvertible {

@@ -472,6 +472,21 @@ import TunnelCore
         #expect(frames.map(\.packetCount) == [2, 1, 1, 2])
     }
 
+    /// Unfinished, and nobody saw how many packets it was: it may end a frame, where it is cut no longer than the others, but its
+    /// own length is no segment size.
+    @Test(arguments: [true, false])
+    func whatMayBeSeveralBeginsNoFrame(isTCP: Bool) {
+        let packets = (0..<6).map { index in
+            (isTCP ? Self.tcp(index) : Self.udp(index)).with { if index % 3 == 0 { $0.checksum = .unfinished } }.bytes
+        }
+        var bench = DownlinkBench(packets.map { Self.outer($0) })
+        let frames = bench.run(witness: nil)
+        let groups = [[0], [1, 2, 3, 4, 5]]
+        #expect(frames.map(\.bytes) == groups.map { group in Self.frame(of: group.map { packets[$0] }) })
+        var known = DownlinkBench(packets.map { Self.outer($0) })
+        #expect(known.run().map(\.packetCount) == [6])
+    }
+
     @Test func aSuperPacketBehindExtensionHeadersIsNotOvertaken() {
         let inner = Self.arrivingSuperPacket(sequence: 1008).bytes
         let packets = [

@@ -334,9 +334,9 @@ import TunnelCore
 
     @Test func batchSortsItsPackets() {
         // An unfinished UDP datagram: the field holds the pseudo header's sum.
-        let udp = UnfinishedChecksumTests.udp(from: Self.peer, to: Self.us, payload: [1, 2, 3])
+        let udp = UnfinishedWorkTests.udp(from: Self.peer, to: Self.us, payload: [1, 2, 3])
         // Longer than the MTU of 1480.
-        let merged = UnfinishedChecksumTests.udp(from: Self.peer, to: Self.us, payload: Array(repeating: 7, count: 1500))
+        let merged = UnfinishedWorkTests.udp(from: Self.peer, to: Self.us, payload: Array(repeating: 7, count: 1500))
         let plain = [UInt8](repeating: 0, count: 10)
         let needsChecksum: [UInt8] = [1, 0, 0, 0, 0, 0] + Self.native(40) + Self.native(6)
         // Packet; the reason, or where the inner packet begins, its length, traffic class and virtio header.
@@ -425,7 +425,7 @@ import TunnelCore
 
     @Test func theMTUDecidesWhatIsAMergedPacket() {
         let packet = Self.packet(
-            UnfinishedChecksumTests.udp(from: Self.peer, to: Self.us, payload: Array(repeating: 7, count: 1400)))
+            UnfinishedWorkTests.udp(from: Self.peer, to: Self.us, payload: Array(repeating: 7, count: 1400)))
         for (mtu, expected) in [(1480, 1), (1448, 1), (1447, 0), (1280, 0)] {
             var policy = Policies.site
             policy.mtu = mtu
@@ -489,7 +489,7 @@ import TunnelCore
 
     @Test func everyPacketOfARandomBatchHasOneOutcomeAndTouchesNoOther() {
         var random = SeededGenerator(seed: 16)
-        let tcp = UnfinishedChecksumTests.tcp(from: Self.peer, to: Self.us, payload: Array(repeating: 1, count: 30))
+        let tcp = UnfinishedWorkTests.tcp(from: Self.peer, to: Self.us, payload: Array(repeating: 1, count: 30))
         let good = [Self.packet(Self.inner()), Self.packet(options: Packets.fullOptions, tcp), Self.packet(tcp)]
         for _ in 0..<60 {
             var batch = FixedList<Slice>(capacity: 32)

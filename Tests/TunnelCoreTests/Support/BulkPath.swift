@@ -120,8 +120,9 @@ struct DownlinkBench: ~Copyable {
         return memory
     }
 
+    /// - Parameter witness: unless said otherwise, one that saw the kernel merge nothing.
     mutating func run(
-        _ policy: TunnelPolicy = Policies.site, witness: (any DatagramWitness)? = nil
+        _ policy: TunnelPolicy = Policies.site, witness: (any MergeWitness)? = NothingMerged()
     ) -> [GatheredFrame] {
         var bytes = take()
         var span = bytes.mutableSpan
@@ -152,6 +153,13 @@ struct DownlinkBench: ~Copyable {
         }
         return memory[end...] == before[end...]
     }
+}
+
+/// Saw every packet arrive as it was on the wire.
+final class NothingMerged: MergeWitness {
+    func beginBatch() -> Bool { false }
+    func count(of packet: RawSpan) -> PacketCount { preconditionFailure("it said that there is nothing to ask") }
+    func endBatch() { preconditionFailure("it was asked about nothing") }
 }
 
 /// What a kernel does with a virtio-net header and the packet behind it, byte by byte and slowly: `virtio_net_hdr_to_skb`, then

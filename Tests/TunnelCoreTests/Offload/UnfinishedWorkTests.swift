@@ -1,7 +1,7 @@
 import Testing
 import TunnelCore
 
-@Suite struct UnfinishedChecksumTests {
+@Suite struct UnfinishedWorkTests {
     static let (peer, us) = ("2001:db8:64c8:200::2", "2001:db8:6464:100::1")
 
     enum Field { case unfinished, finished, value(UInt16) }
@@ -55,6 +55,11 @@ import TunnelCore
         /// nil: no header can be given.
         let header: VirtioNetHeader?
         var mtu = 1480
+        /// nil: nobody saw it arrive.
+        var count: PacketCount?
+        /// What goes into the checksum field.
+        var checksum: UInt16?
+        var isOfUnknownParts = false
         var testDescription: String { name }
     }
 
@@ -165,12 +170,114 @@ import TunnelCore
             packet: tcp(next: 60, extensions: Packets.extensionHeader(next: 6), payload: zeros(3000)),
             header: segment(at: 48, headers: 68)),
         Row(name: "TCP, 64 KiB", packet: tcp(payload: zeros(65495)), header: segment(at: 40, headers: 60)),
-        // How many datagrams it is, is not seen here.
-        Row(name: "UDP", packet: udp(payload: zeros(3000)), header: finish(at: 40, 6)),
-        Row(name: "UDP one byte longer than the MTU", packet: udp(payload: zeros(1433)), header: finish(at: 40, 6)),
+    ]
+
+    /// Of at most 1280 bytes: there may be several packets in it, and it passes every link.
+    static let short = [
+        Row(name: "TCP", packet: tcp(payload: zeros(600)), header: finish(at: 40, 16)),
+        Row(name: "TCP of 1280 bytes", packet: tcp(payload: zeros(1220)), header: finish(at: 40, 16)),
+        Row(name: "TCP with CWR", packet: tcp(flags: 0x90, payload: zeros(9)), header: finish(at: 40, 16)),
+    ]
+
+    // MARK: Seen by a witness
+
+    /// Segments of that many bytes of payload.
+    static func segment(_ size: UInt16, isTCP: Bool = true, at start: UInt16 = 40, headers: UInt16 = 60, cwr: Bool = false)
+        -> VirtioNetHeader
+    {
+        var header = finish(at: start, isTCP ? 16 : 6)
+        header.segmentation = isTCP ? .tcp6 : .udp
+        header.headerLength = headers
+        header.segmentSize = size
+        header.hasECN = cwr
+        return header
+    }
+
+    static let several = [
+        Row(name: "within the MTU", packet: tcp(payload: zeros(1000)), header: segment(500), count: .several(of: 500)),
+        Row(name: "the last one shorter", packet: tcp(payload: zeros(1001)), header: segment(1000), count: .several(of: 1000)),
+        Row(name: "longer than the MTU", packet: tcp(payload: zeros(4000)), header: segment(1400), count: .several(of: 1400)),
         Row(
-            name: "UDP behind hop-by-hop",
-            packet: udp(next: 0, extensions: Packets.extensionHeader(next: 17), payload: zeros(1500)), header: finish(at: 48, 6)),
+            name: "of more bytes than the MTU", packet: tcp(payload: zeros(40000)), header: segment(8940),
+            count: .several(of: 8940)),
+        Row(name: "a byte each", packet: tcp(payload: zeros(2)), header: segment(1), count: .several(of: 1)),
+        Row(
+            name: "with options", packet: tcp(options: zeros(12), payload: zeros(3000)), header: segment(1428, headers: 72),
+            count: .several(of: 1428)),
+        Row(
+            name: "with CWR", packet: tcp(flags: 0x90, payload: zeros(900)), header: segment(500, cwr: true),
+            count: .several(of: 500)),
+        Row(
+            name: "behind hop-by-hop", packet: tcp(next: 0, extensions: Packets.extensionHeader(next: 6), payload: zeros(900)),
+            header: segment(500, at: 48, headers: 68), count: .several(of: 500)),
+        Row(
+            name: "UDP within the MTU", packet: udp(payload: zeros(1000)), header: segment(500, isTCP: false, headers: 48),
+            count: .several(of: 500)),
+        // What cannot be is not believed.
+        Row(
+            name: "of no bytes", packet: tcp(payload: zeros(3000)), header: segment(1220), count: .several(of: 0),
+            isOfUnknownParts: true),
+        Row(
+            name: "of less", packet: tcp(payload: zeros(3000)), header: segment(1220), count: .several(of: -1),
+            isOfUnknownParts: true),
+        Row(
+            name: "of as many bytes as there are", packet: tcp(payload: zeros(3000)), header: segment(1220),
+            count: .several(of: 3000), isOfUnknownParts: true),
+        Row(
+            name: "of as many bytes as there are, a few", packet: tcp(payload: zeros(30)), header: finish(at: 40, 16),
+            count: .several(of: 30), isOfUnknownParts: true),
+        Row(name: "UDP of as many bytes as there are", packet: udp(payload: zeros(30)), header: nil, count: .several(of: 30)),
+        Row(name: "UDP of which notes were lost", packet: udp(payload: zeros(30)), header: nil, count: .unknown),
+        Row(name: "a finished one of which notes were lost", packet: scapyUDP.finished, header: plain, count: .unknown),
+    ]
+
+    /// Merged by lists: all payload behind the first segment's checksum.
+    static func list(
+        isTCP: Bool = true, _ payload: [UInt8], of size: Int, extensions: [UInt8] = [], noted: Int? = nil,
+        _ field: Field = .finished
+    ) -> (packet: [UInt8], count: PacketCount, checksum: UInt16) {
+        func packet(_ payload: [UInt8], _ field: Field) -> [UInt8] {
+            let next: UInt8 = extensions.isEmpty ? (isTCP ? 6 : 17) : 0
+            return isTCP
+                ? tcp(next: next, extensions: extensions, payload: payload, field)
+                : udp(next: next, extensions: extensions, payload: payload, field)
+        }
+        let at = 40 + extensions.count + (isTCP ? 16 : 6)
+        let first = packet(Array(payload[..<size]), field)
+        let all = packet(payload, .unfinished)
+        return (
+            packet(payload, .value(UInt16(KernelReference.number(first, at)))), .several(of: noted ?? size),
+            UInt16(KernelReference.number(all, at))
+        )
+    }
+
+    private static func list(
+        _ name: String, _ list: (packet: [UInt8], count: PacketCount, checksum: UInt16), _ header: VirtioNetHeader
+    ) -> Row {
+        Row(name: name, packet: list.packet, header: header, count: list.count, checksum: header == plain ? nil : list.checksum)
+    }
+
+    static let pattern = Transport.pattern(2900)
+    static let lists = [
+        list("TCP", list(pattern, of: 1440), segment(1440)),
+        list("TCP within the MTU", list(Transport.pattern(900), of: 450), segment(450)),
+        list("TCP of odd lengths", list(Transport.pattern(901), of: 301), segment(301)),
+        list(
+            "TCP behind an extension header", list(pattern, of: 1432, extensions: Packets.extensionHeader(next: 6)),
+            segment(1432, at: 48, headers: 68)),
+        list("UDP", list(isTCP: false, pattern, of: 1400), segment(1400, isTCP: false, headers: 48)),
+        list("UDP of odd lengths", list(isTCP: false, Transport.pattern(63), of: 21), segment(21, isTCP: false, headers: 48)),
+        list("TCP that a peer left unfinished", list(pattern, of: 1440, .unfinished), segment(1440)),
+        list(
+            "UDP that a peer left unfinished", list(isTCP: false, pattern, of: 1400, .unfinished),
+            segment(1400, isTCP: false, headers: 48)),
+        // The note is another packet's, or the packet is broken: nothing here makes its checksum right.
+        list("TCP of another size", list(pattern, of: 1440, noted: 1439), plain),
+        list("UDP of another size", list(isTCP: false, pattern, of: 1400, noted: 1399), plain),
+        list("TCP that is one", list(pattern, of: 2900, noted: 1440), plain),
+        list("UDP that is one", list(isTCP: false, pattern, of: 2900, noted: 1440), plain),
+        list("TCP with a wrong checksum", list(pattern, of: 1440, .value(0x1234)), plain),
+        list("UDP without a checksum", list(isTCP: false, pattern, of: 1440, .value(0)), plain),
     ]
 
     // Fields that hold what would be the pseudo header's sum, where it means nothing.
@@ -202,17 +309,44 @@ import TunnelCore
     func finishedPacketsStayAsTheyAre(row: Row) { check(row) }
 
     @Test(arguments: unfinished)
-    func unfinishedOnesAreToBeFinished(row: Row) { check(row) }
+    func unfinishedOnesAreToBeFinished(row: Row) {
+        var row = row
+        row.count = .one
+        check(row)
+    }
 
+    /// Their own length is no segment's, whether it fits into the MTU or not.
+    @Test(arguments: merged + short, [nil, PacketCount.unknown])
+    func whatNobodySawPassesEveryLink(row: Row, count: PacketCount?) {
+        var row = row
+        (row.count, row.isOfUnknownParts) = (count, true)
+        check(row)
+        row.mtu = 65000
+        check(row)
+    }
+
+    /// A packet that is longer than the link takes was merged, whatever was seen of it.
     @Test(arguments: merged)
-    func mergedOnesAreToBeSegmented(row: Row) { check(row) }
+    func moreThanTheMTUIsNotOne(row: Row) {
+        var row = row
+        (row.count, row.isOfUnknownParts) = (.one, true)
+        check(row)
+    }
+
+    @Test(arguments: several)
+    func theSegmentSizeIsTheOneThatWasSeen(row: Row) { check(row) }
+
+    @Test(arguments: lists)
+    func whatWasMergedByListsIsMadeWhole(row: Row) { check(row) }
 
     @Test(arguments: leftAlone)
     func fragmentsAndRoutedPacketsAreLeftAlone(row: Row) { check(row) }
 
     private func check(_ row: Row) {
-        let header = VirtioNetHeader(delivering: row.packet.raw, mtu: row.mtu)
-        #expect(header == row.header)
+        let work = UnfinishedWork(row.packet.raw, standingFor: row.count, mtu: row.mtu)
+        #expect(work?.virtio == row.header)
+        #expect(work?.checksum == row.checksum)
+        #expect(row.header == nil || work?.isOfUnknownParts == row.isOfUnknownParts)
     }
 
     /// What the kernel does with NEEDS_CSUM (`skb_checksum_help`).
@@ -225,7 +359,7 @@ import TunnelCore
 
     @Test func theKernelThenComesToScapysChecksum() throws {
         for vector in [Self.scapyTCP, Self.scapyUDP] {
-            let answer = VirtioNetHeader(delivering: vector.unfinished.raw, mtu: 1480)
+            let answer = UnfinishedWork(vector.unfinished.raw, standingFor: .one, mtu: 1480)?.virtio
             let header = try #require(answer)
             #expect(Self.finishing(vector.unfinished, header) == vector.finished)
         }
@@ -243,7 +377,7 @@ import TunnelCore
             let payload = Packets.bytes(word) + Self.zeros(length - 2)
             let packet = number == 6 ? Self.tcp(payload: payload) : Self.udp(payload: payload)
             #expect(NaiveChecksum.sum(pseudo + packet[40...]) == 0xFFFF)  // it is finished
-            let answer = VirtioNetHeader(delivering: packet.raw, mtu: 1480)
+            let answer = UnfinishedWork(packet.raw, standingFor: .one, mtu: 1480)?.virtio
             let header = try #require(answer)
             #expect(header.needsChecksum)
             #expect(Self.finishing(packet, header) == packet)
@@ -255,7 +389,9 @@ import TunnelCore
         let good = (Self.finished + Self.unfinished + Self.leftAlone).map(\.packet).filter { $0.count < 200 }
         for round in 0..<3000 {
             let packet = round % 2 == 0 ? random.bytes(round / 2 % 121) : good.randomElement(using: &random)!.mutated(&random)
-            guard let header = VirtioNetHeader(delivering: packet.raw, mtu: 1280) else { continue }
+            let counts: [PacketCount?] = [nil, .one, .unknown, .several(of: Int.random(in: -1...200, using: &random))]
+            let count = counts.randomElement(using: &random)!
+            guard let header = UnfinishedWork(packet.raw, standingFor: count, mtu: 1280)?.virtio else { continue }
             let end = Int(header.checksumStart) + Int(header.checksumOffset) + 2
             if header.needsChecksum && end > packet.count { Issue.record("\(header) for \(packet)") }
         }
