@@ -10,6 +10,9 @@ public struct Counters: Sendable {
     public var mergedPackets: UInt64 = 0
     /// Made ones that the TUN refused; they went again one by one.
     public var refusedMerges: UInt64 = 0
+    /// How often merging of a protocol paused because of that.
+    public var tcpMergingPauses: UInt64 = 0
+    public var udpMergingPauses: UInt64 = 0
     /// ICMPv6 errors sent inward, and those that the limit held back.
     public var packetTooBigs: UInt64 = 0
     public var unreachables: UInt64 = 0
@@ -28,7 +31,7 @@ public struct Counters: Sendable {
     public subscript(reason: DropReason) -> UInt64 { drops[Int(reason.rawValue)] }
 
     /// Every number in a fixed order, for publishing and adding up: the totals, then the drops by raw value.
-    @inlinable public static var fieldCount: Int { 11 + DropReason.count }
+    @inlinable public static var fieldCount: Int { 13 + DropReason.count }
     @inlinable
     public subscript(field index: Int) -> UInt64 {
         get {
@@ -44,7 +47,9 @@ public struct Counters: Sendable {
             case 8: unreachables
             case 9: timeExceededs
             case 10: heldBackErrors
-            default: drops[index - 11]
+            case 11: tcpMergingPauses
+            case 12: udpMergingPauses
+            default: drops[index - 13]
             }
         }
         set {
@@ -60,7 +65,9 @@ public struct Counters: Sendable {
             case 8: unreachables = newValue
             case 9: timeExceededs = newValue
             case 10: heldBackErrors = newValue
-            default: drops[index - 11] = newValue
+            case 11: tcpMergingPauses = newValue
+            case 12: udpMergingPauses = newValue
+            default: drops[index - 13] = newValue
             }
         }
     }

@@ -23,6 +23,7 @@ struct CounterReport: Equatable {
         let bulk = [
             ("offload.split", total(\.splitPackets)), ("offload.merged", total(\.mergedPackets)),
             ("offload.refused", total(\.refusedMerges)),
+            ("offload.paused-tcp", total(\.tcpMergingPauses)), ("offload.paused-udp", total(\.udpMergingPauses)),
             ("answer.too-big", total(\.packetTooBigs)), ("answer.unreachable", total(\.unreachables)),
             ("answer.time-exceeded", total(\.timeExceededs)), ("answer.held-back", total(\.heldBackErrors)),
         ]

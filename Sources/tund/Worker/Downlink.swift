@@ -15,19 +15,19 @@ extension Worker where Engine: ~Copyable {
         for index in 0..<traffic.deliveries.dropped.count {
             engine.release(offset: Int(traffic.deliveries.dropped[index].offset))
         }
-        if traffic.refusesMergedUDP && traffic.hasMergedDatagrams { return deliverAtOnce() }
+        if traffic.refusedMerging.udp && traffic.hasMergedDatagrams { return deliverAtOnce() }
         deliver(from: 0)
     }
 
     /// Some kernels agree to take merged packets and then refuse one; before Linux 6.2 all refuse merged UDP. Its packets go again
-    /// one by one, and if the TUN takes them so, no more of that protocol are merged.
+    /// one by one, and if the TUN takes them so, no more of that protocol are merged for a while.
     mutating func retryUnmerged() {
         let first = traffic.deliveries.frames.count
         traffic.firstRetry = min(traffic.firstRetry, first)
         for index in 0..<traffic.refusals.count {
             let frame = traffic.deliveries.frames[Int(traffic.refusals[index])]
             if frame.isMergedDatagram {
-                if cut(frame) { traffic.refusesMergedUDP = true }
+                if cut(frame) { traffic.refuseMerging(isTCP: false) }
                 continue
             }
             var memory = engine.memory.mutableBytes

@@ -15,9 +15,7 @@ struct Traffic: PacketSink, ~Copyable {
     /// TCP.
     var firstRetry = Int.max
     var retryIsTCP: FixedList<Bool>
-    /// The TUN took packets one by one that it had refused together, or its kernel is known not to cut them.
-    var refusesMergedTCP = false
-    var refusesMergedUDP = false
+    var refusedMerging: RefusedMerging
     var counters = Counters()
     var answers: Answers
 
@@ -25,8 +23,12 @@ struct Traffic: PacketSink, ~Copyable {
     ///   - slots: of the engine's memory; a packet waits in a slot.
     ///   - sends: the most frames and slices in a batch for the underlay.
     ///   - scratch: where headers may be written.
-    init(slots: Int, sends: (frames: Int, slices: Int), scratch: Range<Int>, answers: consuming Answers) {
+    ///   - cutsUDP: the TUN's kernel may be asked to.
+    init(
+        slots: Int, sends: (frames: Int, slices: Int), scratch: Range<Int>, answers: consuming Answers, cutsUDP: Bool = true
+    ) {
         self.answers = answers
+        refusedMerging = RefusedMerging(cutsUDP: cutsUDP)
         uplink = FixedList(capacity: slots)
         downlink = FixedList(capacity: slots)
         self.sends = FrameBatch(frames: sends.frames, slices: sends.slices, packets: slots, scratch: scratch)
@@ -116,9 +118,7 @@ struct Traffic: PacketSink, ~Copyable {
     @inline(__always)
     mutating func delivered(frame: Int) {
         countDelivery(deliveries.frames[frame])
-        if frame >= firstRetry {
-            if retryIsTCP[frame - firstRetry] { refusesMergedTCP = true } else { refusesMergedUDP = true }
-        }
+        if frame >= firstRetry { refuseMerging(isTCP: retryIsTCP[frame - firstRetry]) }
     }
 
     @inline(__always)
@@ -133,8 +133,15 @@ struct Traffic: PacketSink, ~Copyable {
         return false
     }
 
+    /// The TUN took packets one by one that it had refused together.
+    mutating func refuseMerging(isTCP: Bool) {
+        if !refusedMerging.add(isTCP: isTCP, at: Clock.nanoseconds) { return }
+        if isTCP { counters.tcpMergingPauses &+= 1 } else { counters.udpMergingPauses &+= 1 }
+    }
+
     mutating func refused(frame: Int, code: Int32) -> Bool {
-        if deliveries.frames[frame].packetCount == 1 { return false }
+        // Anything else is no word about merging: EIO is a TUN that is down (drivers/net/tun.c `tun_get_user`).
+        if code != EINVAL || deliveries.frames[frame].packetCount == 1 { return false }
         counters.refusedMerges &+= 1
         refusals.append(UInt32(truncatingIfNeeded: frame))
         return true

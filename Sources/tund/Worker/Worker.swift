@@ -14,6 +14,7 @@ struct Worker<Engine: PacketEngine & ~Copyable>: ~Copyable {
     var engine: Engine
     var traffic: Traffic
     var merge: ReceiveMerge
+    let merges: Bool
     var policy: TunnelPolicy
     let mailbox: Mailbox
     let page: CounterPage
@@ -35,9 +36,9 @@ struct Worker<Engine: PacketEngine & ~Copyable>: ~Copyable {
         let room = scratch.upperBound - ICMPv6Error.longest
         traffic = Traffic(
             slots: slots, sends: engine.sendCapacity, scratch: scratch.lowerBound..<room,
-            answers: Answers(from: policy.errorSource, room: room, threads: workers))
-        traffic.refusesMergedUDP = !cutsUDP
+            answers: Answers(from: policy.errorSource, room: room, threads: workers), cutsUDP: cutsUDP)
         merge = ReceiveMerge(capacity: slots, isOn: merges)
+        self.merges = merges
         self.engine = engine
         self.policy = policy
         self.mailbox = mailbox
@@ -70,8 +71,9 @@ struct Worker<Engine: PacketEngine & ~Copyable>: ~Copyable {
                 case .tunGone: return .tunGone
                 }
                 if traffic.refusals.count > 0 { retryUnmerged() }
-                if traffic.refusesMergedTCP { merge.mergesTCP = false }
-                if traffic.refusesMergedUDP { merge.mergesUDP = false }
+                if traffic.refusedMerging.isTemporary { traffic.refusedMerging.reconsider(at: Clock.nanoseconds) }
+                merge.mergesTCP = merges && !traffic.refusedMerging.tcp
+                merge.mergesUDP = merges && !traffic.refusedMerging.udp
                 if engine.canSend && traffic.uplink.count > 0 { moveUplink() }
                 if engine.canDeliver && traffic.downlink.count > 0 { moveDownlink() }
                 page.publish(traffic.counters)

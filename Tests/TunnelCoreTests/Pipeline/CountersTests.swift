@@ -4,7 +4,7 @@ import TunnelCore
 @Suite struct CountersTests {
     @Test func beginAtZero() {
         let counters = Counters()
-        #expect(Counters.fieldCount == 11 + DropReason.allCases.count)
+        #expect(Counters.fieldCount == 13 + DropReason.allCases.count)
         for field in 0..<Counters.fieldCount { #expect(counters[field: field] == 0) }
     }
 
@@ -14,7 +14,7 @@ import TunnelCore
         counters.count(reason)
         counters.count(reason)
         for other in DropReason.allCases { #expect(counters[other] == (other == reason ? 2 : 0)) }
-        for field in 0..<Counters.fieldCount { #expect(counters[field: field] == (field == 11 + Int(reason.rawValue) ? 2 : 0)) }
+        for field in 0..<Counters.fieldCount { #expect(counters[field: field] == (field == 13 + Int(reason.rawValue) ? 2 : 0)) }
     }
 
     @Test func fieldsAreTheTotalsThenTheDrops() {
@@ -25,7 +25,8 @@ import TunnelCore
         #expect(counters.splitPackets == 104 && counters.mergedPackets == 105 && counters.refusedMerges == 106)
         #expect(counters.packetTooBigs == 107 && counters.unreachables == 108)
         #expect(counters.timeExceededs == 109 && counters.heldBackErrors == 110)
-        for reason in DropReason.allCases { #expect(counters[reason] == 111 + UInt64(reason.rawValue)) }
+        #expect(counters.tcpMergingPauses == 111 && counters.udpMergingPauses == 112)
+        for reason in DropReason.allCases { #expect(counters[reason] == 113 + UInt64(reason.rawValue)) }
         for field in 0..<Counters.fieldCount { #expect(counters[field: field] == UInt64(100 + field)) }
     }
 }
