@@ -15,6 +15,7 @@
 #include <sys/eventfd.h>
 #include <linux/bpf.h>
 #include <linux/errqueue.h>
+#include <linux/ethtool.h>
 #include <linux/filter.h>
 #include <linux/if_tun.h>
 
@@ -75,6 +76,24 @@ struct tund_ifreq {
     short flags;
     char rest[22];
 };
+
+// struct ifreq as SIOCETHTOOL reads it.
+static inline int tund_ethtool(int socket, const char *interface, void *command) {
+    struct {
+        char name[16];
+        void *data;
+        char rest[16];
+    } request;
+    memset(&request, 0, sizeof(request));
+    strncpy(request.name, interface, sizeof(request.name) - 1);
+    request.data = command;
+    return ioctl(socket, 0x8946 /* SIOCETHTOOL */, &request);
+}
+static const unsigned tund_ETHTOOL_GSSET_INFO = ETHTOOL_GSSET_INFO;
+static const unsigned tund_ETHTOOL_GSTRINGS = ETHTOOL_GSTRINGS;
+static const unsigned tund_ETHTOOL_GFEATURES = ETHTOOL_GFEATURES;
+static const int tund_ETH_SS_FEATURES = ETH_SS_FEATURES;
+static const int tund_ETH_GSTRING_LEN = ETH_GSTRING_LEN;
 
 // Glibc's, but hidden without _GNU_SOURCE. The sets are bit strings, as the kernel has them.
 const char *strerrorname_np(int code);

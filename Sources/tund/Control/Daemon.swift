@@ -29,6 +29,9 @@ struct Daemon {
         }
         let start = try resolve(underlay)
         for warning in HostWarnings.all(configuration) { log.warning("\(warning)") }
+        if notes == nil {
+            for warning in underlay.inside({ DeviceFeatures.warnings() }) { log.warning("\(warning)") }
+        }
         // Blocked before any thread starts, so that only the descriptor hears them.
         let signals = try Failure.wrap { () throws(SystemError) in try SignalDescriptor([SIGINT, SIGTERM, SIGHUP, SIGUSR1]) }
         if let found = start.found {
