@@ -326,16 +326,18 @@ class Process:
 
 
 class Tund(Process):
-    """`tund run` in a namespace, waited for until it says that it is ready."""
+    """`tund run` in a namespace, waited for until it says that it is ready, or what else it is to say."""
 
-    def __init__(self, namespace: Namespace, options: str = "", *, name: str = "tund0", binary=TUND, through=()):
+    def __init__(
+        self, namespace: Namespace, options: str = "", *, name: str = "tund0", binary=TUND, through=(), until: str = "ready"
+    ):
         """`through` is a command that execs the rest of its command line, to start tund under other circumstances."""
         self.name = name
         self._blocks: list[Counter] = []
         self._sit: dict[str, int] = {}
         super().__init__(namespace.command([*through, binary, "run", name, *shlex.split(options)]))
         try:
-            self.wait_until(lambda: any("ready" in line for line in self.err), "line with 'ready' on stderr")
+            self.wait_until(lambda: any(until in line for line in self.err), f"line with '{until}' on stderr")
         except AssertionError:
             self.kill()
             raise

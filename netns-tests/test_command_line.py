@@ -103,9 +103,9 @@ def test_usage(host, unchanged, binary, arguments, named):
 
 
 FAILURES = [
-    ("a local address of somebody else", "--local 10.0.0.77", "10.0.0.77"),
+    ("a local address of somebody else", "--local 10.0.0.77 --no-wait", "10.0.0.77"),
     ("an interface that is not here", "--dev nosuch0", "nosuch0"),
-    ("an interface without an address", "--dev lo", "lo"),
+    ("an interface without an address", "--dev lo --no-wait", "lo"),
     ("an interface that exists, a veth", "eth1 --local 10.0.0.1", "eth1"),
     ("an interface that exists, the loopback", "lo --local 10.0.0.1", "lo"),
 ]
@@ -136,7 +136,7 @@ def test_a_tun_in_use(host, lab, binary):
 
 def test_a_host_without_ipv4(lab, binary):
     bare = lab.namespace("bare")
-    done = bare.run(f"{binary} run", check=False)
+    done = bare.run(f"{binary} run --no-wait", check=False)
     assert done.returncode == FAILURE and done.stderr
 
 
@@ -156,6 +156,7 @@ CHECKS = [
     ("--local 10.0.0.1 --user 54242:54243", ["# user 54242:54243", "vnet_hdr user 54242"]),
     ("--local 10.0.0.1", ["# warning", "uid 0", "--user"]),
     ("--local 10.0.0.1 --route 2001:db8:5::/48=10.0.0.5", ["2001:db8:5::/48", "10.0.0.5"]),
+    ("--local 10.0.0.77", ["would wait", "10.0.0.77", "10.0.0.1 (eth0)"]),
 ]  # fmt: skip
 
 
@@ -178,6 +179,6 @@ def test_information(binary, arguments):
 
 
 @pytest.mark.parametrize("option", [option for option in WRONG if option != "--log-level"] + [
-    "--default-route", "--border-relay", "--pmtudisc", "--no-pmtudisc", "--dev", "--check"])  # fmt: skip
+    "--default-route", "--border-relay", "--pmtudisc", "--no-pmtudisc", "--dev", "--check", "--no-wait", "--no-restore"])  # fmt: skip
 def test_help_tells_every_option(binary, option):
     assert option.removeprefix("--no-") in run(f"{binary} run --help").stdout

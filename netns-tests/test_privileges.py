@@ -52,8 +52,8 @@ def readable_binary(binary):
 
 #: CAP_NET_ADMIN, as a set.
 NET_ADMIN = 1 << 12
-#: What the first thread keeps: it may have to renumber the TUN only if nobody said which local address to use.
-KEEPS = {"--local auto": NET_ADMIN, "--local 10.0.0.1": 0}
+#: What the first thread keeps, to put back what others take from the TUN.
+KEEPS = {"--local auto": NET_ADMIN, "--local 10.0.0.1": NET_ADMIN, "--no-restore": 0}
 
 
 @pytest.fixture(params=AS)

@@ -9,7 +9,7 @@ import pytest
 import traffic
 from lab import run
 from packets import DOMAIN, HERE, THERE
-from test_privileges import NOBODY, as_user, device_for_all, readable_binary, status  # noqa: F401
+from test_privileges import NET_ADMIN, NOBODY, as_user, device_for_all, readable_binary, status  # noqa: F401
 
 
 @pytest.fixture
@@ -56,14 +56,18 @@ def test_survives_its_name(lab, hosts):
 
 
 @pytest.mark.parametrize("uid", [0, NOBODY], ids=["root", "nobody"])
-def test_no_capability_is_kept(lab, hosts, readable_binary, uid):  # noqa: F811
+@pytest.mark.parametrize("option, kept", [("", NET_ADMIN), ("--no-restore", 0)], ids=["restores", "does not"])
+def test_no_right_in_the_other_namespace_is_kept(lab, hosts, readable_binary, uid, option, kept):  # noqa: F811
+    """CAP_NET_ADMIN is for the pod's own TUN."""
     pod, host, _ = hosts
     user = [*device_for_all(), *as_user(uid, "net_admin", "net_raw", "sys_admin")] if uid else []
-    tund = lab.tund(pod, f"{DOMAIN} --underlay-netns {host.name} --workers 2", binary=readable_binary, through=user)
+    tund = lab.tund(
+        pod, f"{DOMAIN} --underlay-netns {host.name} --workers 2 {option}", binary=readable_binary, through=user)
     assert pod.ping(THERE)
     for thread in tund.threads():
         values = status(thread)
-        assert not any(int(values[name], 16) for name in ("CapEff", "CapPrm", "CapInh", "CapAmb")), values
+        mine = kept if int(thread.name) == tund.pid else 0
+        assert [int(values[name], 16) for name in ("CapEff", "CapPrm", "CapInh", "CapAmb")] == [mine, mine, 0, 0], values
 
 
 def test_without_the_capability(lab, hosts, readable_binary):  # noqa: F811
@@ -107,4 +111,4 @@ def test_another_tund_in_the_underlay(lab, hosts, binary):
 
 
 def test_without_it_the_pod_has_no_underlay(lab, hosts, binary):
-    assert hosts[0].run(f"{binary} run {DOMAIN}", check=False).returncode == 1
+    assert hosts[0].run(f"{binary} run {DOMAIN} --no-wait", check=False).returncode == 1

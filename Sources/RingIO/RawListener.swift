@@ -31,7 +31,8 @@ public final class RawListener: @unchecked Sendable {
         for socket in sockets { shortage = try socket.enlarge(.receive, to: 8 << 20) }
         if let notes {
             notes.watch(sockets.map(\.rawDescriptor))
-            return RawListener(sockets, scope.remote, { socket throws(SystemError) in try notes.attach(to: socket, inner) }, shortage)
+            return RawListener(
+                sockets, scope.remote, { socket throws(SystemError) in try notes.attach(to: socket, inner) }, shortage)
         }
         let flows = SocketFilter.flows(of: worker, among: workers, inner)
         return RawListener(sockets, scope.remote, { socket throws(SystemError) in try flows.attach(to: socket) }, shortage)

@@ -89,7 +89,8 @@ public final class RawSockets: Sendable {
     ///   - notes: the worker's, of what the kernel merges.
     ///   - ttl, tos: for packets sent without their own.
     public init(
-        _ inner: InnerProtocol, _ scope: UnderlayScope, isRenumbered: Bool, worker: Int, of workers: Int, notes: MergeNotes? = nil,
+        _ inner: InnerProtocol, _ scope: UnderlayScope, isRenumbered: Bool, worker: Int, of workers: Int,
+        notes: MergeNotes? = nil,
         ttl: UInt8, tos: UInt8
     ) throws(SystemError) {
         self.inner = inner

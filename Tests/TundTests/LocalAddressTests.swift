@@ -30,7 +30,8 @@ struct LocalAddressCase: CustomTestStringConvertible {
         .init("on the device", Host.query(dev: "eth1"), Host.facts(both, dev: "eth1"), "10.9.0.1"),
         .init("on an interface of the VRF", Host.query(dev: "blue"), Host.inVRF(both, dev: "blue"), "10.9.0.1"),
         .init(
-            "on the VRF itself", Host.query(dev: "blue"), Host.inVRF([Host.first, Host.on(Host.blue, "10.9.9.9", 32)], dev: "blue"),
+            "on the VRF itself", Host.query(dev: "blue"),
+            Host.inVRF([Host.first, Host.on(Host.blue, "10.9.9.9", 32)], dev: "blue"),
             "10.9.9.9"),
         .init("on the device in a VRF", Host.query(dev: "eth1"), Host.inVRF(both, dev: "eth1"), "10.9.0.1"),
         .init("in no VRF, unless one is asked for", Host.query(), Host.inVRF(both), "10.0.0.1"),
@@ -151,7 +152,8 @@ struct LocalAddressCase: CustomTestStringConvertible {
     }
 
     @Test func warnsOfAnAddressOffTheDevice() throws {
-        let warnings = try LocalAddress.check(IPv4Address(10, 0, 0, 1), Host.query(dev: "eth1"), Host.facts(Self.both, dev: "eth1"))
+        let warnings = try LocalAddress.check(
+            IPv4Address(10, 0, 0, 1), Host.query(dev: "eth1"), Host.facts(Self.both, dev: "eth1"))
         #expect(warnings == ["10.0.0.1 is an address of this host, but not of eth1"])
     }
 

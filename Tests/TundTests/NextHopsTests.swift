@@ -62,7 +62,8 @@ import TunnelCore
 
     @Test func inAVRFItsTableIsTheMainOne() {
         let routes = ["fd00::/8 via ::10.0.0.2 table 77", "fd00::/8 via ::10.0.0.3"].map(Self.route)
-        let found = NextHops(of: routes, mainTable: 77, local: IPv4Address(10, 0, 0, 1), broadcast: nil, domain: Self.domain, own: [])
+        let found = NextHops(
+            of: routes, mainTable: 77, local: IPv4Address(10, 0, 0, 1), broadcast: nil, domain: Self.domain, own: [])
         #expect(found.routes.map(\.endpoint) == [IPv4Address(10, 0, 0, 2)])
     }
 

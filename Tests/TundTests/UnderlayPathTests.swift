@@ -36,7 +36,8 @@ struct UnderlayPathCase: CustomTestStringConvertible {
         .init("--dev goes first", "10.0.0.1", Host.query(dev: "eth1"), Host.facts(all, dev: "eth1"), "eth1", 1400, "10.0.0.255"),
         .init("--dev in a VRF", "10.9.0.1", Host.query(dev: "eth1"), Host.inVRF(all, dev: "eth1"), "eth1", 1400, "10.9.255.255"),
         .init(
-            "of a VRF, the interface with the address", "10.9.0.1", Host.query(dev: "blue"), Host.inVRF(all, dev: "blue"), "eth1", 1400,
+            "of a VRF, the interface with the address", "10.9.0.1", Host.query(dev: "blue"), Host.inVRF(all, dev: "blue"), "eth1",
+            1400,
             "10.9.255.255"),
         .init(
             "of a VRF, not an interface outside with the same address", "10.9.0.1", Host.query(dev: "blue"),
@@ -92,7 +93,8 @@ struct UnderlayPathCase: CustomTestStringConvertible {
             try UnderlayPath.resolve(local: IPv4Address(10, 0, 0, 1), Host.query(remote: "10.9.0.1"), facts)
         }
         #expect(throws: ControlError.self) {
-            try UnderlayPath.resolve(local: IPv4Address(10, 200, 0, 1), Host.query(), Host.facts([Host.loopback, Host.announced]))
+            try UnderlayPath.resolve(
+                local: IPv4Address(10, 200, 0, 1), Host.query(), Host.facts([Host.loopback, Host.announced]))
         }
     }
 

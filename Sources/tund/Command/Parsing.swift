@@ -150,7 +150,8 @@ enum Parse {
 
     /// The name of an interface that exists, also an alternative one (ALTIFNAMSIZ of linux/if.h).
     static func underlayInterface(_ text: String) throws -> String {
-        if (16..<128).contains(text.utf8.count), !text.utf8.contains(where: { $0 <= 32 || $0 == 127 || $0 == UInt8(ascii: "/") }) {
+        if (16..<128).contains(text.utf8.count), !text.utf8.contains(where: { $0 <= 32 || $0 == 127 || $0 == UInt8(ascii: "/") })
+        {
             return text
         }
         return try interface(text)

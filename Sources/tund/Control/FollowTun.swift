@@ -21,7 +21,9 @@ extension Follower {
             tunNotice.close()
         case .changed(let changes):
             // Renumbering is told in other words.
-            if changes.contains(where: \.isAddition) { log.info("\(name) lacked \(list(changes)): put its addresses and routes back") }
+            if changes.contains(where: \.isAddition) {
+                log.info("\(name) lacked \(list(changes)): put its addresses and routes back")
+            }
             tunNotice.close()
             tunWasRestored()
         case .lacks(let changes):

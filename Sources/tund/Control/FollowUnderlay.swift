@@ -33,7 +33,8 @@ extension Follower {
             try establish(found)
             return true
         }
-        if found.local == preparation.local && found.path == preparation.path && found.device == preparation.device && !isHalfway {
+        if found.local == preparation.local && found.path == preparation.path && found.device == preparation.device && !isHalfway
+        {
             isBack()
             return true
         }

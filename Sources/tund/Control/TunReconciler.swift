@@ -208,7 +208,9 @@ final class TunReconciler {
         defer { close(descriptor) }
         // In a VRF, addresses are those of its table. (Since Linux 5.7 without a capability.)
         if table != Route6.mainTable {
-            _ = unsafe link.name.withCString { unsafe setsockopt(descriptor, SOL_SOCKET, SO_BINDTODEVICE, $0, socklen_t(strlen($0))) }
+            _ = unsafe link.name.withCString {
+                unsafe setsockopt(descriptor, SOL_SOCKET, SO_BINDTODEVICE, $0, socklen_t(strlen($0)))
+            }
         }
         var name = sockaddr_in6()
         name.sin6_family = sa_family_t(AF_INET6)
