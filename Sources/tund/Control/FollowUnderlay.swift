@@ -49,12 +49,16 @@ extension Follower {
 
     private func wait(_ error: ControlError) {
         isWaiting = true
-        guard let local = preparation?.local else { return underlayNotice.tell("\(error): tund waits for it", to: log) }
-        let reason =
-            configuration.isRenumbered
-            ? "\(error): nothing passes until there is one"
-            : "no interface has the local address \(local) any more: nothing passes until it is back"
-        underlayNotice.tell(reason, to: log)
+        guard let preparation else { return underlayNotice.tell("\(error): tund waits for it", about: error.reason, to: log) }
+        if configuration.isRenumbered {
+            return underlayNotice.tell("\(error): nothing passes until there is one", about: error.reason, to: log)
+        }
+        let local = preparation.local
+        let isThere = preparation.device == nil || (try? underlayNetlink.link(index: preparation.device!)) ?? nil != nil
+        underlayNotice.tell(
+            isThere
+                ? "no interface has the local address \(local) any more: nothing passes until it is back"
+                : "\(error): nothing passes until it is back", about: error.reason, to: log)
     }
 
     private func isBack() {

@@ -187,16 +187,14 @@ struct Schedule {
 
 /// Something that is said once, however often it is found.
 struct Notice {
-    private var text: String?
+    private var subject: String?
 
-    /// Whether something is wrong that has been told.
-    var isOpen: Bool { text != nil }
-
-    mutating func tell(_ text: String, _ level: Logger.Level = .warning, to log: Logger) {
-        if text != self.text { log.log(level: level, "\(text)") }
-        self.text = text
+    /// - Parameter subject: what it is about, if the text tells more, which may change.
+    mutating func tell(_ text: String, about subject: String? = nil, to log: Logger) {
+        if self.subject != subject ?? text { log.warning("\(text)") }
+        self.subject = subject ?? text
     }
 
     /// All is well again.
-    mutating func close() { text = nil }
+    mutating func close() { subject = nil }
 }

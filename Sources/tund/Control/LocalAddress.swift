@@ -49,9 +49,15 @@ enum LocalAddress {
             // A route to an address of our own says nothing about the way out.
             guard let route, route.type != .local, let source = route.source, source.isUnicastHost else { return nil }
             if let device, !device.isVRF, route.interfaceIndex != device.index { return nil }
+            // An interface without address lends itself one of another (`inet_select_addr`), which the operator did not mean. But an address
+            // announced by a routing protocol may be on none that leads out.
+            let isLent = { (entry: InterfaceAddress) in
+                guard let device, !device.isVRF, let owner = facts.link(entry.interfaceIndex) else { return false }
+                return owner != device && !owner.isLoopback && owner.kind != "dummy"
+            }
             if let network = query.confiningPrefix, !network.contains(source) { return nil }
             let owners = facts.addresses.filter { $0.address == source }
-            return owners.allSatisfy { $0.isGlobalScope && $0.interfaceIndex != query.tun } ? source : nil
+            return owners.allSatisfy { $0.isGlobalScope && $0.interfaceIndex != query.tun && !isLent($0) } ? source : nil
         }
     }
 

@@ -57,6 +57,8 @@ final class WorkerThread<Engine: PacketEngine & ~Copyable & Sendable>: @unchecke
         if let thread {
             pthread_join(thread, nil)
             self.thread = nil
+        } else {
+            worker?.engine.finish()  // lets go of the TUN
         }
         worker = nil
         return exit ?? .stopped
