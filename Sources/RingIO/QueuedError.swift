@@ -56,8 +56,19 @@ public struct QueuedError: Hashable, Sendable {
                 }
             }
         }
-        if length < 0 { return nil }
+        if length < 0 {
+            clearPendingError(of: descriptor)
+            return nil
+        }
         return QueuedError(control, to: destination, quoteLength: length)
+    }
+
+    /// `raw_err` queues an error first and then makes it the socket's pending one. Whoever takes it from the queue in between
+    /// leaves the pending one behind, for which the socket is ready (POLLERR) though its queue is empty, for ever.
+    private static func clearPendingError(of descriptor: Int32) {
+        var code: Int32 = 0
+        var length = socklen_t(MemoryLayout<Int32>.size)
+        _ = unsafe getsockopt(descriptor, SOL_SOCKET, SO_ERROR, &code, &length)
     }
 
     private init(_ control: Control, to address: sockaddr_in, quoteLength length: Int) {

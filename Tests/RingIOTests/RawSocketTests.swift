@@ -158,3 +158,39 @@ private let mayMakeThem = (try? RawSocket(.ipv6, UnderlayScope(), isListed: fals
         #expect(own.count == 3 && zip(own, own.dropFirst()).allSatisfy { ($1 - $0) & 0xFFFF == 1 })
     }
 }
+
+@Suite(.enabled(if: mayMakeThem), .serialized) struct QueuedErrorTests {
+    /// What `raw_err` leaves behind when the queue is read between its two steps: here by a socket without a queue.
+    @Test func aPendingErrorWithoutAQueuedOneIsTakenToo() throws {
+        let (here, there): (UInt32, UInt32) = (0x7F29_0005, 0x7F29_0006)
+        let listener = try RawListener.receiver(
+            .ipv6, UnderlayScope(remote: there), isRenumbered: false, worker: 0, of: 1)
+        try listener.bind(to: here)
+        let descriptor = listener.rawDescriptors[0]
+        try Self.sendProtocolUnreachable(about: here, there)
+        var polled = pollfd(fd: descriptor, events: 0, revents: 0)
+        #expect(unsafe poll(&polled, 1, 2000) == 1 && Int32(polled.revents) & POLLERR != 0)
+        #expect(QueuedError.next(of: descriptor) == nil)
+        #expect(unsafe poll(&polled, 1, 0) == 0)
+    }
+
+    /// To the one, about a packet to the other.
+    static func sendProtocolUnreachable(about source: UInt32, _ destination: UInt32) throws {
+        func bytes(_ address: UInt32) -> [UInt8] { [24, 16, 8, 0].map { UInt8(truncatingIfNeeded: address >> $0) } }
+        let quote =
+            [0x45, 0, 0, 28, 0, 0, 0, 0, 64, 41, 0, 0] + bytes(source) + bytes(destination) + [UInt8](repeating: 0, count: 8)
+        var message: [UInt8] = [3, 2, 0, 0, 0, 0, 0, 0] + quote
+        var sum = stride(from: 0, to: message.count, by: 2).reduce(0) { $0 + Int(message[$1]) << 8 + Int(message[$1 + 1]) }
+        while sum > 0xFFFF { sum = sum & 0xFFFF + sum >> 16 }
+        (message[2], message[3]) = (UInt8(~sum >> 8 & 0xFF), UInt8(~sum & 0xFF))
+        let raw = socket(AF_INET, Int32(SOCK_RAW.rawValue), Int32(IPPROTO_ICMP))
+        defer { close(raw) }
+        var name = RawSocket.socketAddress(source)
+        let sent = unsafe withUnsafePointer(to: &name) {
+            unsafe $0.withMemoryRebound(to: sockaddr.self, capacity: 1) {
+                unsafe sendto(raw, message, message.count, 0, $0, socklen_t(MemoryLayout<sockaddr_in>.size))
+            }
+        }
+        #expect(sent == message.count)
+    }
+}

@@ -338,8 +338,12 @@ struct Daemon {
                 pollfd(fd: $0, events: Int16(POLLIN), revents: 0)
             } + opened.icmp.rawDescriptors.map { pollfd(fd: $0, events: 0, revents: 0) }
         while true {
-            for (index, descriptor) in follower.descriptors.enumerated() { polled[2 + index].fd = descriptor }
-            _ = unsafe poll(&polled, nfds_t(polled.count), Int32(follower.patience(atMost: 1000)))
+            // What is to be left alone for a while is -1.
+            let pause = opened.icmp.pause
+            let errorQueues = opened.icmp.rawDescriptors.map { pause > 0 ? -1 : $0 }
+            for (index, descriptor) in (follower.descriptors + errorQueues).enumerated() { polled[2 + index].fd = descriptor }
+            let patience = follower.patience(atMost: pause > 0 ? pause : 1000)
+            _ = unsafe poll(&polled, nfds_t(polled.count), Int32(patience))
             do throws(Failure) { try follower.act() } catch { return error.description }
             for entry in polled.dropFirst(2 + follower.descriptors.count) where entry.revents != 0 {
                 opened.icmp.listen(to: entry.fd)

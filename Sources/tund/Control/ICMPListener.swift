@@ -30,9 +30,22 @@ struct ICMPListener: ~Copyable {
     /// To be polled for POLLERR.
     var rawDescriptors: [Int32] { guardians.flatMap(\.rawDescriptors) }
 
+    /// Errors taken in a tenth of a second. Anybody can send them, and as many as he likes; the rest of the control thread's work
+    /// must go on, and at no great cost.
+    private static let (most, slice) = (256, 100)
+    private var left = most
+    /// When there are as many again, in milliseconds of the clock.
+    private var sliceEnd = 0
+
+    /// Milliseconds for which not to poll; 0 where listening goes on.
+    var pause: Int { left > 0 ? 0 : max(0, sliceEnd - Clock.milliseconds) }
+
     /// Empties a guardian's error queue; in a storm, a part of it.
     mutating func listen(to rawDescriptor: Int32) {
-        for _ in 0..<256 {
+        let now = Clock.milliseconds
+        if now >= sliceEnd { (left, sliceEnd) = (Self.most, now + Self.slice) }
+        while left > 0 {
+            left -= 1
             guard let error = QueuedError.next(of: rawDescriptor, quoteInto: 0, of: &memory) else { return }
             guard case .icmp(let type, let code) = error.origin else { continue }
             heard[ICMPKind(type: type, code: code), default: 0] += 1
