@@ -21,7 +21,7 @@ public protocol PacketSink: ~Copyable {
 public enum Remedy: Hashable, Sendable {
     /// It is lost.
     case none
-    /// IPv4 may fragment it.
+    /// It goes without DF: IPv4 may fragment it.
     case fragment
     /// It is lost, and this packet goes to the TUN, virtio-net header first.
     case reply(offset: Int, length: Int)

@@ -28,7 +28,13 @@ public final class RawListener: @unchecked Sendable {
         let sockets = try sockets(inner, scope, isRenumbered: isRenumbered)
         var shortage: BufferShortage?
         // The default (208 KiB) holds a few dozen packets of a burst.
-        for socket in sockets { shortage = try socket.enlarge(.receive, to: 8 << 20) }
+        for socket in sockets {
+            shortage = try socket.enlarge(.receive, to: 8 << 20)
+            // A connected socket's receive fails with the ICMP errors about it; so "fragmentation needed" is not among them.
+            if scope.learnsPathMTU {
+                try socket.set(Int32(IPPROTO_IP), IP_MTU_DISCOVER, Int32(IP_PMTUDISC_DONT), "IP_MTU_DISCOVER")
+            }
+        }
         if let notes {
             notes.watch(sockets.map(\.rawDescriptor))
             return RawListener(
@@ -52,11 +58,25 @@ public final class RawListener: @unchecked Sendable {
         return RawListener(sockets, scope.remote, nil, nil)
     }
 
+    /// A guardian without ears: nothing but the answer "protocol unreachable" is kept back, and from everybody.
+    public static func silencer(_ inner: InnerProtocol, _ scope: UnderlayScope) throws(SystemError) -> RawListener {
+        var scope = scope
+        scope.remote = nil
+        scope.learnsPathMTU = false
+        return RawListener(try sockets(inner, scope, isRenumbered: true), nil, nil, nil)
+    }
+
     private static func sockets(
         _ inner: InnerProtocol, _ scope: UnderlayScope, isRenumbered: Bool
     ) throws(SystemError) -> [RawSocket] {
         var sockets = [try RawSocket(inner, scope, isListed: true)]
         if scope.remote != nil && isRenumbered { sockets.append(try RawSocket(inner, scope, isListed: true)) }
+        if !scope.learnsPathMTU {
+            // `ipv4_sk_update_pmtu` asks each socket that an ICMP error finds.
+            for socket in sockets {
+                try socket.set(Int32(IPPROTO_IP), IP_MTU_DISCOVER, RawSender.IP_PMTUDISC_OMIT, "IP_MTU_DISCOVER")
+            }
+        }
         return sockets
     }
 
@@ -77,13 +97,13 @@ public final class RawListener: @unchecked Sendable {
     public func bind(to local: UInt32) throws(SystemError) {
         let (index, former) = (index(for: local), taking.load(ordering: .relaxed))
         let socket = sockets[index]
+        if former != index { try rest() }
         if socket.localAddress != local { try socket.bind(to: local) }
         if let remote, index == 0, !socket.isConnected {
             // That is for speed only.
             do throws(SystemError) { try socket.connect(to: remote) } catch {}
         }
         if former == index { return }
-        try rest()
         if let filter {
             socket.drain()
             try filter(socket.rawDescriptor)
@@ -96,6 +116,8 @@ public final class RawListener: @unchecked Sendable {
         let index = taking.load(ordering: .relaxed)
         if index < 0 { return }
         if filter != nil { try SocketFilter.nothing.attach(to: sockets[index].rawDescriptor) }
+        // A connected socket keeps its address, since it gets no other one.
+        if !sockets[index].isConnected { try sockets[index].bindToNobody() }
         taking.store(-1, ordering: .relaxed)
     }
 

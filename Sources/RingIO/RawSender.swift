@@ -7,14 +7,22 @@ final class RawSender: Sendable {
     enum Excess: Sendable {
         /// It has DF, and the send fails with EMSGSIZE.
         case isRefused
-        /// It goes in fragments.
+        /// It goes in fragments, whoever said that the path is so narrow.
         case isFragmented
+        /// Only what a link of this host does not take goes in fragments. Whatever else is said of the path, the packet goes whole and
+        /// without DF, for the routers on it to fragment.
+        case goesWhole
     }
+
+    /// <linux/in.h>: path MTUs that were learned do not count (`ip_sk_use_pmtu`), and none is learned (`ip_sk_accept_pmtu`).
+    static var IP_PMTUDISC_OMIT: Int32 { 5 }
 
     private let socket: RawSocket
     private let excess: Excess
     let shortage: BufferShortage?
     var rawDescriptor: Int32 { socket.rawDescriptor }
+    var localAddress: UInt32 { socket.localAddress }
+    var deviceIndex: Int32 { socket.deviceIndex }
 
     /// - Parameter ttl, tos: for packets sent without their own.
     init(_ inner: InnerProtocol, _ scope: UnderlayScope, _ excess: Excess, ttl: UInt8, tos: UInt8) throws(SystemError) {
@@ -22,10 +30,11 @@ final class RawSender: Sendable {
         self.excess = excess
         let discovery =
             switch excess {
-            case .isRefused: IP_PMTUDISC_DO
-            case .isFragmented: IP_PMTUDISC_DONT
+            case .isRefused: Int32(IP_PMTUDISC_DO)
+            case .isFragmented: Int32(IP_PMTUDISC_DONT)
+            case .goesWhole: Self.IP_PMTUDISC_OMIT
             }
-        try socket.set(Int32(IPPROTO_IP), IP_MTU_DISCOVER, Int32(discovery), "IP_MTU_DISCOVER")
+        try socket.set(Int32(IPPROTO_IP), IP_MTU_DISCOVER, discovery, "IP_MTU_DISCOVER")
         try socket.set(Int32(IPPROTO_IP), IP_TTL, Int32(ttl), "IP_TTL")
         try socket.set(Int32(IPPROTO_IP), IP_TOS, Int32(tos), "IP_TOS")
         // Without it the kernel hides that a queueing discipline dropped the packet (ENOBUFS).

@@ -9,11 +9,14 @@ public struct UnderlayScope: Sendable {
     public var device: String?
     /// Of the packets sent, for routing rules and netfilter; 0: none.
     public var mark: UInt32
+    /// Whether the kernel takes note of what ICMP errors about the packets say of their path's MTU.
+    public var learnsPathMTU: Bool
 
-    public init(remote: UInt32? = nil, device: String? = nil, mark: UInt32 = 0) {
+    public init(remote: UInt32? = nil, device: String? = nil, mark: UInt32 = 0, learnsPathMTU: Bool = true) {
         self.remote = remote
         self.device = device
         self.mark = mark
+        self.learnsPathMTU = learnsPathMTU
     }
 }
 
@@ -31,7 +34,7 @@ final class RawSocket: Sendable {
     private let descriptor: Descriptor
     var rawDescriptor: Int32 { descriptor.rawValue }
     /// The `--dev` interface, which `disconnect` forgets; 0: none. By number, since a name may change.
-    private let deviceIndex: Int32
+    let deviceIndex: Int32
 
     /// The local address before a real one is given: no host has it, and a packet from it leaves no interface but lo
     /// (`__mkroute_output` refuses it with EINVAL).

@@ -8,8 +8,10 @@ public struct UnderlaySockets: Sendable {
     public var secondReceiver: Int32
     /// Sends with DF.
     public var sender: Int32
-    /// Lets IPv4 fragment.
+    /// Fragments what the path does not take.
     public var fragmentingSender: Int32
+    /// Sends without DF, and fragments only what a link of this host does not take.
+    public var wholeSender: Int32
 }
 
 /// The IPv4 side of a tunnel: where its packets are received, and how a message to another host is addressed. Raw protocols
@@ -17,6 +19,10 @@ public struct UnderlaySockets: Sendable {
 public protocol Underlay: ~Copyable, Sendable {
     /// nil where the tunnel does not carry it.
     func sockets(carrying inner: InnerProtocol) -> UnderlaySockets?
+
+    /// The longest IPv4 packet that this host's own route to a destination (host order) allows, whatever was learned of the path
+    /// behind it; nil: as long as the link takes.
+    func routeMTU(to destination: UInt32, carrying inner: InnerProtocol) -> Int?
 
     /// Fills in a message's name and control data; the gather list is already there. All three pointers are the message's
     /// own until it is sent.
@@ -46,6 +52,10 @@ public struct RawUnderlay: ~Copyable, Underlay {
     }
 
     public func sockets(carrying inner: InnerProtocol) -> UnderlaySockets? { sockets.first { $0.inner == inner }?.descriptors }
+
+    public func routeMTU(to destination: UInt32, carrying inner: InnerProtocol) -> Int? {
+        sockets.first { $0.inner == inner }?.routeMTU(to: destination)
+    }
 
     @inline(__always)
     public func address(
@@ -82,7 +92,9 @@ public final class RawSockets: Sendable {
     public let inner: InnerProtocol
     private let sender: RawSender
     private let fragmentingSender: RawSender
+    private let wholeSender: RawSender
     private let receiver: RawListener
+    private let routes: RouteMTU
 
     /// - Parameters:
     ///   - isRenumbered: whether they will be given more than one address.
@@ -96,13 +108,15 @@ public final class RawSockets: Sendable {
         self.inner = inner
         sender = try RawSender(inner, scope, .isRefused, ttl: ttl, tos: tos)
         fragmentingSender = try RawSender(inner, scope, .isFragmented, ttl: ttl, tos: tos)
+        wholeSender = try RawSender(inner, scope, .goesWhole, ttl: ttl, tos: tos)
+        routes = try RouteMTU(mark: scope.mark, deviceIndex: sender.deviceIndex)
         receiver = try .receiver(inner, scope, isRenumbered: isRenumbered, worker: worker, of: workers, notes: notes)
     }
 
     /// Goes over to a local address, the first or another one. It needs no capability, and may be called at any time.
     public func bind(to local: UInt32) throws(SystemError) {
         try receiver.bind(to: local)
-        for sender in [sender, fragmentingSender] { try sender.bind(to: local) }
+        for sender in [sender, fragmentingSender, wholeSender] { try sender.bind(to: local) }
     }
 
     /// Takes nothing until `bind` is called again.
@@ -123,6 +137,8 @@ public final class RawSockets: Sendable {
         let receivers = receiver.rawDescriptors
         return UnderlaySockets(
             receiver: receivers[0], secondReceiver: receivers.count > 1 ? receivers[1] : -1, sender: sender.rawDescriptor,
-            fragmentingSender: fragmentingSender.rawDescriptor)
+            fragmentingSender: fragmentingSender.rawDescriptor, wholeSender: wholeSender.rawDescriptor)
     }
+
+    func routeMTU(to destination: UInt32) -> Int? { routes.find(to: destination, from: sender.localAddress) }
 }

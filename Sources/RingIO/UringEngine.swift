@@ -1,4 +1,5 @@
 internal import CLiburing
+internal import CLinux
 internal import Glibc
 
 /// How packets are taken from the TUN.
@@ -48,12 +49,16 @@ public struct UringEngine<Link: Underlay & ~Copyable>: PacketEngine, ~Copyable, 
         static var wakeUp: Int32 { 1 }
         static func sender(_ inner: InnerProtocol) -> Int32 { inner == .ipv6 ? 2 : 3 }
         static func fragmentingSender(_ inner: InnerProtocol) -> Int32 { inner == .ipv6 ? 4 : 5 }
-        /// Up to four, which a bit set has room for.
-        static var receivers: Int32 { 6 }
+        static func wholeSender(_ inner: InnerProtocol) -> Int32 { inner == .ipv6 ? 6 : 7 }
+        /// Up to four, two for each protocol.
+        static var receivers: Int32 { 8 }
     }
 
     /// In the user data of a send, beside its frame's number: it carries IPv4.
     private static var carriesIPv4: Int { 1 << 31 }
+
+    /// Of the IPv4 header that the kernel writes.
+    private static var headerLength: Int { 20 }
 
     /// Buffers for TUN reads and for receives; powers of two.
     private static var tunSlots: Int { 128 }
@@ -125,7 +130,8 @@ public struct UringEngine<Link: Underlay & ~Copyable>: PacketEngine, ~Copyable, 
         try ring.register(
             [
                 tun.descriptor.rawValue, wakeUp.rawDescriptor, ipv6?.sender ?? -1, ipv4?.sender ?? -1,
-                ipv6?.fragmentingSender ?? -1, ipv4?.fragmentingSender ?? -1,
+                ipv6?.fragmentingSender ?? -1, ipv4?.fragmentingSender ?? -1, ipv6?.wholeSender ?? -1,
+                ipv4?.wholeSender ?? -1,
             ] + receivers)
         idleReceivers = receivers.indices.reduce(0) { $0 | (receivers[$1] < 0 ? 0 : 1 << UInt32($1)) }
         for slot in 0..<Self.tunSlots { tunBuffers.add(slot, of: memory) }
@@ -175,6 +181,8 @@ public struct UringEngine<Link: Underlay & ~Copyable>: PacketEngine, ~Copyable, 
                     underlayBuffers.took()
                     arrivals &+= 1
                     sink.fromUnderlay(offset: completion.buffer &* PacketMemory.slotSize, length: result)
+                } else if Self.isAboutASentPacket(-completion.result) {
+                    errors.count(.underlayReceive, code: -completion.result)
                 } else if completion.result != -ENOBUFS {
                     failed(.underlayReceive, completion.result)
                 }
@@ -266,8 +274,13 @@ public struct UringEngine<Link: Underlay & ~Copyable>: PacketEngine, ~Copyable, 
         case .reply(let offset, let length): reply(offset: offset, length: length)
         case .fragment:
             if !isFirstTry { break }
+            // Fragments are a weakness: a few forged ones fill the receiver's reassembly, and no whole packet comes of any. So
+            // none is made because of an ICMP error, which anybody can send.
+            let length = unsafe sends.vectors(of: frame).reduce(Self.headerLength) { unsafe $0 + $1.iov_len }
+            let isRouteTooNarrow = (underlay.routeMTU(to: destination, carrying: inner) ?? .max) < length
+            let socket = isRouteTooNarrow ? File.fragmentingSender(inner) : File.wholeSender(inner)
             let entry = unsafe ring.next()
-            unsafe io_uring_prep_sendmsg(entry, File.fragmentingSender(inner), sends.message(of: frame), 0)
+            unsafe io_uring_prep_sendmsg(entry, socket, sends.message(of: frame), 0)
             unsafe finish(entry, .resend, frame)
             return true
         }
@@ -278,7 +291,7 @@ public struct UringEngine<Link: Underlay & ~Copyable>: PacketEngine, ~Copyable, 
     /// their order, so the next one is this send's; where the queue had no room for all, the last one may serve.
     private mutating func pathMTU(to destination: UInt32, carrying inner: InnerProtocol) -> Int {
         while let error = underlay.sockets(carrying: inner).flatMap({ QueuedError.next(of: $0.sender) }) {
-            if error.code != EMSGSIZE { continue }
+            if error.code != EMSGSIZE || error.origin != .local { continue }
             narrowPath = (error.destination, Int(error.info))
             if error.destination == destination { break }
         }
@@ -297,6 +310,12 @@ public struct UringEngine<Link: Underlay & ~Copyable>: PacketEngine, ~Copyable, 
     /// clearer word, so the device is asked for itself.
     private func isTunGone(_ result: Int32) -> Bool {
         [-EBADFD, -EFAULT, -ENODEV].contains(result) && !TunDevice.exists(behind: tun.descriptor.rawValue)
+    }
+
+    /// A connected receiver hears of the ICMP errors about what was sent to its remote (`raw_err`), and each ends the receive. They say
+    /// nothing about receiving, which goes on at once; what they do say, the guardian hears.
+    private static func isAboutASentPacket(_ code: Int32) -> Bool {
+        [ECONNREFUSED, EHOSTDOWN, EHOSTUNREACH, EMSGSIZE, ENETUNREACH, ENONET, ENOPROTOOPT, EPROTO].contains(code)
     }
 
     /// Counts a failure of a source and leaves all sources that ended alone for a while.

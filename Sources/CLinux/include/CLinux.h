@@ -18,6 +18,7 @@
 #include <linux/ethtool.h>
 #include <linux/filter.h>
 #include <linux/if_tun.h>
+#include "route_mtu.h"
 
 // ioctl(2) is variadic, and the request numbers are casts.
 static inline int tund_ioctl(int descriptor, unsigned long request, void *argument) {

@@ -57,15 +57,13 @@ struct Traffic: PacketSink, ~Copyable {
         switch code {
         case EMSGSIZE:
             let length = Int(sends.frames[frame].innerLength)
-            // Unknown: no narrower than the sender must expect.
-            switch PathMTU(length: length, path: pathMTU == 0 ? IPv6Header.leastMTU + IPv4Header.minimumLength : pathMTU) {
+            switch PathMTU(length: length, path: pathMTU) {
             case .fragment: return .fragment
             case .tooNarrow:
                 counters.count(.uplinkNarrowPath)
                 return .none
             case .tooBig(let mtu):
                 counters.count(.uplinkTooBig)
-                if pathMTU == 0 { return .none }
                 error = .packetTooBig(mtu: mtu)
             }
         // No route, or one that is unreachable, prohibited or a black hole: sit's dst_link_failure.

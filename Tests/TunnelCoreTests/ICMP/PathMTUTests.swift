@@ -15,7 +15,9 @@ import TunnelCore
         (65000, 88, .tooBig(mtu: 1280)),
         (100, 87, .tooNarrow),
         (1400, 68, .tooNarrow),
-        (40, 0, .tooNarrow),
+        (1281, 0, .tooBig(mtu: 1280)),
+        (1280, 0, .fragment),
+        (40, 1, .tooNarrow),
     ])
     func verdict(length: Int, path: Int, expected: PathMTU) {
         #expect(PathMTU(length: length, path: path) == expected)
