@@ -146,13 +146,15 @@ struct Daemon {
         /// All workers'.
         let sockets: [RawSockets]
         let guardians: [RawListener]
+        /// Only point to point.
+        let silence: Silence?
         let finished: WakeUp
         /// For who configures the TUN.
         var tun: TunObserver?
 
         init(
             name: String, threads: [WorkerThread<Engine>], tun: consuming TunObserver?, icmp: consuming ICMPListener,
-            sockets: [RawSockets], guardians: [RawListener], finished: WakeUp
+            sockets: [RawSockets], guardians: [RawListener], silence: Silence?, finished: WakeUp
         ) {
             self.name = name
             self.threads = threads
@@ -160,6 +162,7 @@ struct Daemon {
             self.icmp = icmp
             self.sockets = sockets
             self.guardians = guardians
+            self.silence = silence
             self.finished = finished
         }
 
@@ -169,6 +172,7 @@ struct Daemon {
         func bind(to local: IPv4Address) throws(SystemError) {
             for guardian in guardians { try guardian.bind(to: local.rawValue) }
             for socket in sockets { try socket.bind(to: local.rawValue) }
+            try silence?.bind(to: local)
         }
 
         var report: CounterReport {
@@ -211,7 +215,11 @@ struct Daemon {
         _ underlay: UnderlayNamespace, _ rings: [ReservedRing], _ notes: [MergeNotes]?, device: String?
     ) throws(Failure) -> Opened {
         let policy = TunnelPolicy.waiting
-        let scope = UnderlayScope(device: device, mark: configuration.mark)
+        let remote = configuration.remote?.rawValue
+        // IPv4 inside may have DF of its own.
+        let scope = UnderlayScope(
+            remote: remote, device: device, mark: configuration.mark,
+            learnsPathMTU: configuration.discoversPathMTU || configuration.mode.carriesIPv4)
         let isRenumbered = configuration.isRenumbered
         // What most packets carry is the sockets' own; a message that differs says so.
         let ttl: UInt8 = if case .fixed(let value) = configuration.ttl { value } else { 64 }
@@ -268,9 +276,11 @@ struct Daemon {
             }
             for shortage in Set(sockets.flatMap(\.shortages)) { log.warning("\(Self.explain(shortage))") }
             let icmp = try ICMPListener(guardians, tun: tunWriter.take()!, policy: policy, softErrors: softErrors)
+            let silence =
+                remote == nil ? nil : try underlay.inside { () throws(SystemError) in try Silence(carried, scope) }
             return Opened(
                 name: name, threads: threads, tun: tunObserver.take(), icmp: icmp, sockets: sockets, guardians: guardians,
-                finished: finished)
+                silence: silence, finished: finished)
         } catch {
             throw Failure(explain(error))
         }
@@ -350,6 +360,7 @@ struct Daemon {
             }
             if Clock.seconds > lastReport {
                 lastReport = Clock.seconds
+                opened.silence?.tend()
                 errorLog.report(opened.report, to: log)
             }
             if polled[1].revents != 0 {

@@ -1,0 +1,76 @@
+internal import Glibc
+internal import RingIO
+internal import TunnelCore
+
+/// Point to point: keeps the kernel from telling other hosts than the remote that there is no such protocol here (RFC 4213 section
+/// 3.6: what comes from others is dropped without an answer).
+///
+/// The tunnel's sockets are connected to the remote, so a stranger's packet finds none of them. One that is bound only would do, but
+/// each of those costs every packet on the address a copy. So among all point-to-point tunnels on an address one has it: that of the
+/// process which holds a certain name, an abstract Unix socket's. Such a name belongs to a network namespace, as packets do, and ends
+/// with its process; the others ask for it once a second. Any user can take it: then strangers hear from the kernel, as they do
+/// from a host without tunnels.
+final class Silence {
+    private let silencers: [(inner: InnerProtocol, socket: RawListener)]
+    private let device: String?
+    private var local: IPv4Address?
+    /// By silencer; each for one address.
+    private var names: [AbstractName?]
+
+    /// In the underlay's network namespace.
+    init(_ protocols: [InnerProtocol], _ scope: UnderlayScope) throws(SystemError) {
+        silencers = try protocols.map { inner throws(SystemError) in (inner, try .silencer(inner, scope)) }
+        device = scope.device
+        names = protocols.map { _ in AbstractName() }
+    }
+
+    /// Goes over to a local address. Another than the first one: in the underlay's network namespace.
+    func bind(to local: IPv4Address) throws(SystemError) {
+        if local == self.local { return }
+        for silencer in silencers { try silencer.socket.rest() }
+        if self.local != nil { names = silencers.map { _ in AbstractName() } }
+        for (silencer, name) in zip(silencers, names) {
+            name?.text = "tund-silence/\(silencer.inner.rawValue)/\(local)/\(device ?? "")"
+        }
+        self.local = local
+        tend()
+    }
+
+    /// To be called once a second.
+    func tend() {
+        guard let local else { return }
+        for (silencer, name) in zip(silencers, names) {
+            // Where the address is gone for now there is nobody to be answered.
+            if let name, name.take() { try? silencer.socket.bind(to: local.rawValue) }
+        }
+    }
+}
+
+/// The name of a Unix socket in the abstract namespace, of which one process at a time can be the holder.
+private final class AbstractName {
+    private let descriptor: Int32
+    var text = ""
+    private var isHeld = false
+
+    /// In the calling thread's network namespace. nil: no more descriptors.
+    init?() {
+        descriptor = socket(AF_UNIX, Int32(SOCK_DGRAM.rawValue | SOCK_CLOEXEC.rawValue), 0)
+        if descriptor < 0 { return nil }
+    }
+
+    deinit { close(descriptor) }
+
+    /// - Returns: whether this process holds it now.
+    func take() -> Bool {
+        if isHeld { return true }
+        var address = sockaddr_un()
+        address.sun_family = sa_family_t(AF_UNIX)
+        let name = Array(text.utf8)
+        unsafe withUnsafeMutableBytes(of: &address.sun_path) { unsafe $0[1...].copyBytes(from: name) }
+        let length = socklen_t(MemoryLayout<sa_family_t>.size + 1 + name.count)
+        isHeld = unsafe withUnsafePointer(to: &address) {
+            unsafe $0.withMemoryRebound(to: sockaddr.self, capacity: 1) { unsafe Glibc.bind(descriptor, $0, length) == 0 }
+        }
+        return isHeld
+    }
+}
