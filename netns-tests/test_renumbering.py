@@ -207,3 +207,28 @@ def test_the_tun_goes_down_and_up(hosts, lab):
         eventually(lambda: (a.show("-6 route show"), addresses(a), a.show("-6 nexthop show")) == before, "as it was")
     assert a.ping(B) and b.ping(overlay(OLD))
     assert any("put its addresses and routes back" in line for line in tund.err)
+
+
+def test_stays_on_its_interface(lab):
+    """--dev: another interface has the better route, and gets no packet, not from the new address either."""
+    host, wrong = lab.namespace("host"), lab.namespace("wrong")
+    far = lab.namespace("far")
+    lab.veth(host, "eth0", far, "eth0")
+    lab.veth(host, "eth1", wrong, "eth0")
+    host.ip(f"addr add {OLD}/8 dev eth0", "addr add 192.0.2.1/24 dev eth1", "link set eth0 arp off", "link set eth1 arp off")
+    host.sysctl(ipv4__conf__eth0__promote_secondaries=1)
+    tund = lab.tund(host, f"{DOMAIN} --dev eth0 --workers 1")
+    host.ip("route add 10.0.0.0/9 dev eth1")
+    right, other = lab.packet_socket(far, "eth0"), lab.packet_socket(wrong, "eth0")
+
+    def tunnel_packets(wire):
+        return [packet for packet in wire.drain() if packet[:1] == b"\x45" and packet[9] == 41]
+
+    for change in (None, NEW):
+        if change:
+            host.ip(f"addr add {NEW}/8 dev eth0", f"addr del {OLD}/8 dev eth0")
+            assert says(tund, f"renumbered from {OLD}.* to {NEW}")
+        right.drain(), other.drain()
+        for size in (100, 1000):
+            host.run(f"ping -6 -n -c 1 -W 0.2 -s {size} {B}", check=False)
+        assert len(tunnel_packets(right)) == 2 and not tunnel_packets(other)

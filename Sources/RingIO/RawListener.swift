@@ -74,7 +74,7 @@ public final class RawListener: @unchecked Sendable {
         if !scope.learnsPathMTU {
             // `ipv4_sk_update_pmtu` asks each socket that an ICMP error finds.
             for socket in sockets {
-                try socket.set(Int32(IPPROTO_IP), IP_MTU_DISCOVER, RawSender.IP_PMTUDISC_OMIT, "IP_MTU_DISCOVER")
+                try socket.set(Int32(IPPROTO_IP), IP_MTU_DISCOVER, Int32(IP_PMTUDISC_OMIT), "IP_MTU_DISCOVER")
             }
         }
         return sockets

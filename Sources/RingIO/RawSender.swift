@@ -14,9 +14,6 @@ final class RawSender: Sendable {
         case goesWhole
     }
 
-    /// <linux/in.h>: path MTUs that were learned do not count (`ip_sk_use_pmtu`), and none is learned (`ip_sk_accept_pmtu`).
-    static var IP_PMTUDISC_OMIT: Int32 { 5 }
-
     private let socket: RawSocket
     private let excess: Excess
     let shortage: BufferShortage?
@@ -32,7 +29,8 @@ final class RawSender: Sendable {
             switch excess {
             case .isRefused: Int32(IP_PMTUDISC_DO)
             case .isFragmented: Int32(IP_PMTUDISC_DONT)
-            case .goesWhole: Self.IP_PMTUDISC_OMIT
+            // Path MTUs that were learned do not count (`ip_sk_use_pmtu`).
+            case .goesWhole: Int32(IP_PMTUDISC_OMIT)
             }
         try socket.set(Int32(IPPROTO_IP), IP_MTU_DISCOVER, discovery, "IP_MTU_DISCOVER")
         try socket.set(Int32(IPPROTO_IP), IP_TTL, Int32(ttl), "IP_TTL")
