@@ -16,17 +16,13 @@ def pytest_configure(config):
         pytest.exit("the namespace tests make network namespaces: run them as root", returncode=1)
 
 
-#: The kernel's own counts and memory, which look like settings.
-NO_SETTINGS = {"net.netfilter.nf_conntrack_count", "net.ipv4.tcp_fastopen_key"}
-
-
 @pytest.fixture(scope="session", autouse=True)
 def untouched_machine():
     """Whatever the tests do, this machine's own settings are afterwards what they were."""
     before = settings_of_this_machine()
     yield
     after = settings_of_this_machine()
-    changed = [f"{name}: {before[name]} -> {after[name]}" for name in sorted((before.keys() & after.keys()) - NO_SETTINGS)
+    changed = [f"{name}: {before[name]} -> {after[name]}" for name in sorted(before.keys() & after.keys())
                if before[name] != after[name]]
     assert not changed, f"net settings of this machine changed while the tests ran: {', '.join(changed)}"
 

@@ -72,9 +72,13 @@ class Ping:
 
 #: The kernel's defaults (`ipv4_devconf` in net/ipv4/devinet.c, `ipv6_devconf` in net/ipv6/addrconf.c) of the settings per
 #: interface. A new namespace has not these but the first namespace's: of IPv4 always, of IPv6 with
-#: net.core.devconf_inherit_init_net=1. IPv4 settings that are not here are 0.
-IPV4_CONF = {"accept_redirects": 1, "arp_evict_nocarrier": 1, "igmpv2_unsolicited_report_interval": 10000,
-             "igmpv3_unsolicited_report_interval": 1000, "secure_redirects": 1, "send_redirects": 1, "shared_media": 1}
+#: net.core.devconf_inherit_init_net=1. `forwarding` of `all`, which is net.ipv4.ip_forward, comes first: it writes others, too.
+IPV4_CONF = dict.fromkeys("""forwarding accept_local accept_source_route arp_accept arp_announce arp_filter arp_ignore arp_notify bc_forwarding
+    bootp_relay disable_policy disable_xfrm drop_gratuitous_arp drop_unicast_in_l2_multicast force_igmp_version
+    ignore_routes_with_linkdown log_martians medium_id promote_secondaries proxy_arp proxy_arp_pvlan route_localnet rp_filter
+    src_valid_mark tag""".split(), 0) | {
+    "accept_redirects": 1, "arp_evict_nocarrier": 1, "igmpv2_unsolicited_report_interval": 10000,
+    "igmpv3_unsolicited_report_interval": 1000, "secure_redirects": 1, "send_redirects": 1, "shared_media": 1}
 IPV4_CONF_DEFAULT = IPV4_CONF | {"accept_source_route": 1}
 IPV4_CONF_LOOPBACK = IPV4_CONF_DEFAULT | {"disable_policy": 1, "disable_xfrm": 1}
 IPV6_CONF = {"accept_dad": 0, "accept_ra": 1, "accept_redirects": 1, "accept_source_route": 0, "addr_gen_mode": 0, "autoconf": 1,
@@ -96,14 +100,12 @@ class Namespace:
         """Gives the settings that are inherited the kernel's defaults. Interfaces to come take those of `default`."""
         with self.entered():
             net = Path("/proc/sys/net")
-            # First: it writes accept_redirects, too.
-            _write_if_other(net / "ipv4/ip_forward", "0")
-            for interface, defaults in ("all", IPV4_CONF), ("default", IPV4_CONF_DEFAULT), ("lo", IPV4_CONF_LOOPBACK):
-                for setting in (net / "ipv4/conf" / interface).iterdir():
-                    _write_if_other(setting, str(defaults.get(setting.name, 0)))
-            for interface, defaults in ("all", IPV6_CONF), ("default", IPV6_CONF_DEFAULT):
+            for family, interface, defaults in (
+                ("ipv4", "all", IPV4_CONF), ("ipv4", "default", IPV4_CONF_DEFAULT), ("ipv4", "lo", IPV4_CONF_LOOPBACK),
+                ("ipv6", "all", IPV6_CONF), ("ipv6", "default", IPV6_CONF_DEFAULT),
+            ):  # fmt: skip
                 for name, value in defaults.items():
-                    _write_if_other(net / "ipv6/conf" / interface / name, str(value))
+                    _write_if_other(net / family / "conf" / interface / name, str(value))
             # Of br_netfilter: the switch's packets would pass this machine's kind of netfilter.
             for setting in net.glob("bridge/bridge-nf-call-*"):
                 _write_if_other(setting, "0")
@@ -169,12 +171,17 @@ def _write_if_other(setting: Path, value: str) -> None:
 
 
 def settings_of_this_machine() -> dict[str, str]:
-    """All net.* settings of the namespace that this interpreter runs in."""
+    """The net.* settings of the namespace that this interpreter runs in, but for those that the kernel writes itself: what can
+    only be read, and what IPv6 routers announce for an interface."""
     settings = {}
     for directory, _, names in os.walk("/proc/sys/net"):
         for path in (Path(directory, name) for name in names):
+            key = str(path.relative_to("/proc/sys")).replace("/", ".")
+            is_announced = re.match(r"net\.ipv6\.(conf|neigh)\.(?!all\.|default\.)", key)
+            if is_announced or not path.stat().st_mode & 0o200:
+                continue
             with contextlib.suppress(OSError):  # some can only be written
-                settings[str(path.relative_to("/proc/sys")).replace("/", ".")] = path.read_text().strip()
+                settings[key] = path.read_text().strip()
     return settings
 
 

@@ -60,7 +60,7 @@ def test_hosts_need_not_ask_for_each_other():
 
 #: What machines have where containers, routers or hardening were set up: each is inherited by a new namespace.
 ELSEWHERE = {
-    "ipv4.ip_forward": "1", "ipv4.conf.all.rp_filter": "1", "ipv4.conf.default.rp_filter": "2",
+    "ipv4.ip_forward": "1", "ipv4.conf.default.forwarding": "1", "ipv4.conf.all.rp_filter": "1", "ipv4.conf.default.rp_filter": "2",
     "ipv4.conf.all.accept_redirects": "0", "ipv4.conf.default.accept_redirects": "0", "ipv4.conf.default.send_redirects": "0",
     "ipv4.conf.default.promote_secondaries": "1", "ipv4.conf.all.route_localnet": "1", "ipv4.conf.all.arp_ignore": "1",
     "ipv4.conf.all.arp_announce": "2", "ipv4.conf.default.accept_source_route": "0", "ipv4.conf.all.log_martians": "1",

@@ -38,6 +38,16 @@ def merge(host, switch, port: str):
     switch.run(f"ethtool -K {port} tso off")
 
 
+def pod_behind(lab, b):
+    pod = lab.namespace("pod")
+    lab.veth(b, "pod", pod, "eth0")
+    b.sysctl(ipv6__conf__all__forwarding=1)
+    hardware = pod.run("cat /sys/class/net/eth0/address").stdout.strip()
+    b.ip("addr add fe80::1/64 dev pod nodad", f"route add {POD}/128 dev pod", f"neigh add {POD} lladdr {hardware} dev pod")
+    pod.ip(f"addr add {POD}/128 dev eth0 nodad", "route add default via fe80::1 dev eth0")
+    return pod
+
+
 @pytest.fixture(scope="module", params=SETTINGS)
 def site(binary, request):
     """(a, b, pod, the switch, whether the underlay merges)"""
@@ -54,12 +64,7 @@ def site(binary, request):
         if merges := "gro on" in underlay:
             merge(a, switch, "to-a")
             merge(b, switch, "to-b")
-        pod = lab.namespace("pod")
-        lab.veth(b, "pod", pod, "eth0")
-        b.sysctl(ipv6__conf__all__forwarding=1)
-        b.ip("addr add fe80::1/64 dev pod nodad", f"route add {POD}/128 dev pod")
-        pod.ip(f"addr add {POD}/128 dev eth0 nodad", "route add default via fe80::1 dev eth0")
-        yield a, b, pod, switch, merges
+        yield a, b, pod_behind(lab, b), switch, merges
 
 
 @pytest.fixture
@@ -151,23 +156,28 @@ WHY_MERGED = ["the receiver asks for it (UDP_GRO)", "rx-udp-gro-forwarding"]
 
 @pytest.fixture(params=WHY_MERGED)
 def merging_site(lab, request):
-    """(sender, b, receiver): a's and b's sockets, and GRO merges what b receives. GRO does so with datagrams, too, below the tunnel's
-    header: for a socket that wants it, as QUIC servers do, or by a setting of the interface."""
+    """(sender, b, receiver): sockets, and GRO merges what b receives. GRO does so with datagrams, too, below the tunnel's header:
+    for a socket of b's that wants it, as QUIC servers do; or, by a setting of the interface, for hosts behind b. (While any socket of
+    the machine wants it, that setting leaves out what is for a socket of b's own: `udp6_gro_receive`.)"""
     a, b = lab.underlay({"a": "10.0.0.1/8", "b": "10.0.0.2/8"})
     lab.tund(a, DOMAIN)
     merge(b, lab.namespaces[0], "to-b")
+    sender = a.socket(socket.AF_INET6, socket.SOCK_DGRAM)
     if request.param == "rx-udp-gro-forwarding":
         b.run("ethtool -K eth0 rx-udp-gro-forwarding on")
-    sender, receiver = (host.socket(socket.AF_INET6, socket.SOCK_DGRAM) for host in (a, b))
+        receiver = pod_behind(lab, b).socket(socket.AF_INET6, socket.SOCK_DGRAM)
+        receiver.bind((POD, 0))
+    else:
+        receiver = b.socket(socket.AF_INET6, socket.SOCK_DGRAM)
+        receiver.setsockopt(socket.IPPROTO_UDP, UDP_GRO, 1)
     with sender, receiver:
-        if request.param != "rx-udp-gro-forwarding":
-            receiver.setsockopt(socket.IPPROTO_UDP, UDP_GRO, 1)
         yield sender, b, receiver
 
 
 def burst(sender, receiver, sent: list[bytes]) -> list[bytes]:
     """Sends datagrams at once from end to end, all but the last as long as the first, and returns what arrives within a second."""
-    receiver.bind((B, 0))
+    if not receiver.getsockname()[1]:
+        receiver.bind((B, 0))  # the TUN has got its address by now
     sender.setsockopt(socket.SOL_UDP, UDP_SEGMENT, len(sent[0]))
     sender.connect(receiver.getsockname()[:2])
     sender.send(b"".join(sent))

@@ -164,11 +164,13 @@ def test_in_another_network_namespace_as_another_user(lab, binary):
         assert is_only(thread, USER, GROUP) and int(status(thread)["CapPrm"], 16) == kept
 
 
-def test_who_is_that_user_already_needs_no_further_capability(lab, readable_binary):
+@pytest.mark.parametrize("groups", ["--clear-groups", f"--groups={USER}"], ids=["no group", "its own group"])
+def test_who_is_that_user_already_needs_no_further_capability(lab, readable_binary, groups):
+    """As service managers start it: they may list its own group among the further ones, too."""
     [host] = lab.underlay({"host": "10.0.0.1/8"})
-    through = [*device_for_all(), *as_user(USER, "net_admin", "net_raw")]
-    tund = lab.tund(host, f"{DOMAIN} --user {USER}:{USER}", binary=readable_binary, through=through)
-    assert all(is_only(thread, USER, USER) for thread in tund.threads())
+    user = [groups if word == "--clear-groups" else word for word in as_user(USER, "net_admin", "net_raw")]
+    tund = lab.tund(host, f"{DOMAIN} --user {USER}:{USER}", binary=readable_binary, through=[*device_for_all(), *user])
+    assert all(status(thread)["Uid"].split() == [str(USER)] * 4 for thread in tund.threads())
 
 
 @pytest.mark.parametrize("capabilities", [[], ["setuid"], ["setgid"]], ids=["neither", "only setuid", "only setgid"])

@@ -128,6 +128,7 @@ private func claim(
         let name = StandingClaim(claim("10.0.0.0/8"), number: held.number).name
         let found = names.all(beginningWith: "tund/ip6ip/10.0.0.1/").filter { $0.name == name }
         #expect(found == [UnixSocketName(name: name, uid: getuid())])
+        #expect(names.listed().contains(UnixSocketName(name: name, uid: nil)), "where the kernel does not tell the uid")
         held.withdraw()
         #expect(!names.all(beginningWith: "tund/").contains { $0.name == name })
     }

@@ -11,20 +11,18 @@ struct UserIdentity: Equatable, Sendable, CustomStringConvertible {
     /// `nobody (65534:65534)`
     var description: String { "\(text) (\(uid):\(gid))" }
 
-    /// Who this process is, by its real, effective and saved ids; nil if those differ, or if it is in further groups.
-    static var ofThisProcess: (uid: UInt32, gid: UInt32)? {
-        var (real, effective, saved) = (uid_t(), uid_t(), uid_t())
-        guard unsafe getresuid(&real, &effective, &saved) == 0, real == effective, real == saved else { return nil }
-        var (realGroup, effectiveGroup, savedGroup) = (gid_t(), gid_t(), gid_t())
-        guard unsafe getresgid(&realGroup, &effectiveGroup, &savedGroup) == 0, realGroup == effectiveGroup,
-            realGroup == savedGroup,
-            getgroups(0, nil) == 0
-        else { return nil }
-        return (real, realGroup)
+    /// Whether this process is that user already: by its real, effective and saved ids, and in no other group.
+    var isThisProcess: Bool {
+        var users: (uid_t, uid_t, uid_t) = (0, 0, 0)
+        var groups: (gid_t, gid_t, gid_t) = (0, 0, 0)
+        guard unsafe getresuid(&users.0, &users.1, &users.2) == 0, unsafe getresgid(&groups.0, &groups.1, &groups.2) == 0 else {
+            return false
+        }
+        var further = [gid_t](repeating: 0, count: Int(max(getgroups(0, nil), 0)))
+        let count = unsafe getgroups(Int32(further.count), &further)
+        return users == (uid, uid, uid) && groups == (gid, gid, gid) && count >= 0
+            && further.prefix(Int(count)).allSatisfy { $0 == gid }
     }
-
-    /// Whether the process is that user already, and nothing is left to do.
-    var isThisProcess: Bool { Self.ofThisProcess.map { $0.uid == uid && $0.gid == gid } ?? false }
 }
 
 /// /etc/passwd and /etc/group, read without getpwnam(3), which loads NSS modules and so works in no static program. Users that only

@@ -38,7 +38,10 @@ struct StandingClaim: Equatable, Sendable {
     /// Any user can give a socket such a name, so it counts only where the same user has a tunnel's raw socket with that address,
     /// which takes CAP_NET_RAW. A name whose owner the kernel does not tell counts beside anybody's.
     static func standing(_ names: [UnixSocketName], beside sockets: [RawSocketOwner]) -> [StandingClaim] {
-        names.compactMap { name in
+        let owners = Set(sockets.map(\.uid))
+        return names.compactMap { name in
+            // First, since others may have any number of names.
+            if let uid = name.uid, !owners.contains(uid) { return nil }
             guard let standing = StandingClaim(name: name.name) else { return nil }
             let isBacked = sockets.contains { $0.local == standing.claim.local && (name.uid == nil || name.uid == $0.uid) }
             return isBacked ? standing : nil

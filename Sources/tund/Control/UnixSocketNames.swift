@@ -35,7 +35,7 @@ final class UnixSocketNames {
 
     // MARK: /proc/net/unix
 
-    private func listed() -> [UnixSocketName] {
+    func listed() -> [UnixSocketName] {
         list.lines().compactMap { line in
             // The zero byte is shown as '@'.
             guard let start = line.firstIndex(of: "@") else { return nil }
