@@ -151,7 +151,7 @@ def test_many_streams_at_once(site):
 
 #: Datagrams of one flow, and bytes of each: more than fit into a packet together, or fewer.
 BURSTS = [(50, 1200), (20, 50), (3, 400)]
-WHY_MERGED = ["the receiver asks for it (UDP_GRO)", "rx-udp-gro-forwarding"]
+WHY_MERGED = ["the receiver asks for it (UDP_GRO)", "rx-udp-gro-forwarding", "rx-gro-list"]
 
 
 @pytest.fixture(params=WHY_MERGED)
@@ -163,8 +163,8 @@ def merging_site(lab, request):
     lab.tund(a, DOMAIN)
     merge(b, lab.namespaces[0], "to-b")
     sender = a.socket(socket.AF_INET6, socket.SOCK_DGRAM)
-    if request.param == "rx-udp-gro-forwarding":
-        b.run("ethtool -K eth0 rx-udp-gro-forwarding on")
+    if request.param.startswith("rx-"):
+        b.run(f"ethtool -K eth0 {request.param} on")
         receiver = pod_behind(lab, b).socket(socket.AF_INET6, socket.SOCK_DGRAM)
         receiver.bind((POD, 0))
     else:
@@ -200,7 +200,7 @@ def holds_merged(tap, size: int) -> bool:
 @pytest.mark.parametrize("options", ["", "--no-gro", "--workers 3"])
 @pytest.mark.parametrize("count, size", BURSTS)
 def test_datagrams_that_the_kernel_merged_arrive_each_as_it_was(lab, merging_site, count, size, options):
-    """How long each one was is known to the kernel only, and a raw socket does not tell; the guardian's notes do."""
+    """How long each one was is known to the kernel only, and a raw socket does not tell; notes of the receivers' filters do."""
     sender, b, receiver = merging_site
     tund = lab.tund(b, f"{DOMAIN} {options}")
     arriving = lab.packet_socket(b, "eth0")
@@ -211,6 +211,7 @@ def test_datagrams_that_the_kernel_merged_arrive_each_as_it_was(lab, merging_sit
     assert counted == count, "merged ones are counted each"
 
 
+@pytest.mark.parametrize("merging_site", WHY_MERGED[:2], indirect=True)
 @pytest.mark.parametrize("count, size", BURSTS)
 def test_without_notes_merged_datagrams_that_exceed_the_mtu_are_dropped(lab, merging_site, count, size):
     """Without CAP_BPF. Within the MTU they look like one datagram with an unfinished checksum, as a peer's kernel sends it over a
