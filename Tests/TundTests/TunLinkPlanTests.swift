@@ -94,7 +94,12 @@ import TunnelCore
         ("it is down", { $0 = TunState(isUp: false) }, []),
         ("its MTU is too small for IPv6", { $0 = TunState(mtu: 1279) }, []),
         (
-            "the kernel forgot not to make addresses", { $0.generatesAddresses = true }, [.noAutomaticAddresses]
+            "the kernel forgot not to make addresses",
+            {
+                $0.generatesAddresses = true
+                $0.addresses.append(other)
+                $0.kernelMade = [other]
+            }, [.noAutomaticAddresses, .removeAddress(other)]
         ),
         (
             "it is in a VRF, and the routes are not", { $0.table = 10 },

@@ -321,12 +321,12 @@ struct Daemon {
             "\(error) (Linux 6.0 or later is needed)"
         case ("io_uring_setup", ENOMEM), ("io_uring_register(PBUF_RING)", ENOMEM):
             "\(error) (rings count as locked memory: raise ulimit -l, LimitMEMLOCK= of the unit, or use fewer --workers)"
-        case ("pthread_create", EAGAIN) where ProcessSetup.lacksAddressSpace:
+        case ("pthread_create", EAGAIN) where ProcessSetup.lacksRoomForStack:
             "\(error) (no address space is left for a thread's stack: raise ulimit -v, or use fewer --workers)"
         case ("pthread_create", EAGAIN):
             "\(error) (raise ulimit -u, TasksMax= of the unit, or use fewer --workers)"
-        case (_, ENOMEM) where error.call.hasPrefix("mmap") && ProcessSetup.lacksAddressSpace:
-            "\(error) (no address space is left: raise ulimit -v, or use fewer --workers)"
+        case (_, ENOMEM) where error.call.hasPrefix("mmap") && ProcessSetup.addressSpaceLimit != nil:
+            "\(error) (ulimit -v is \(ProcessSetup.addressSpaceLimit!) KiB: raise it, or use fewer --workers)"
         case (_, EMFILE):
             "\(error) (raise ulimit -n, LimitNOFILE= of the unit, or use fewer --workers)"
         case ("bind", EADDRNOTAVAIL):

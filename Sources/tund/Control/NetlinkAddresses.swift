@@ -29,13 +29,17 @@ extension Netlink {
         }
     }
 
-    /// The IPv6 addresses of one interface.
-    func ipv6Addresses(of interface: Int32) throws(ControlError) -> [TunLinkPlan.Address] {
+    /// The IPv6 addresses of one interface, and for each whether the kernel made it up (IFA_F_STABLE_PRIVACY, which nobody else can
+    /// set; an interface without hardware address gets no other kind, net/ipv6/addrconf.c `addrconf_dev_config`).
+    func ipv6Addresses(
+        of interface: Int32
+    ) throws(ControlError) -> [(address: TunLinkPlan.Address, isKernelMade: Bool)] {
         try unsafe addresses(AF_INET6, "list the IPv6 addresses") { entry in
             guard unsafe rtnl_addr_get_ifindex(entry) == interface,
                 let address = unsafe IPv6Address(of: rtnl_addr_get_local(entry))
             else { return nil }
-            return TunLinkPlan.Address(address: address, prefixLength: unsafe Int(rtnl_addr_get_prefixlen(entry)))
+            let found = TunLinkPlan.Address(address: address, prefixLength: unsafe Int(rtnl_addr_get_prefixlen(entry)))
+            return (found, unsafe rtnl_addr_get_flags(entry) & UInt32(IFA_F_STABLE_PRIVACY) != 0)
         }
     }
 

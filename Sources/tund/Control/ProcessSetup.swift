@@ -18,10 +18,16 @@ enum ProcessSetup {
         raise(tund_RLIMIT_NOFILE)
     }
 
-    /// Whether a limit on address space (ulimit -v) leaves no room for a thread's stack.
-    static var lacksAddressSpace: Bool {
+    /// The limit on address space (ulimit -v) in KiB; nil: none.
+    static var addressSpaceLimit: Int? {
         var limit = rlimit()
-        guard unsafe getrlimit(tund_RLIMIT_AS, &limit) == 0, limit.rlim_cur != rlim_t.max else { return false }
+        guard unsafe getrlimit(tund_RLIMIT_AS, &limit) == 0, limit.rlim_cur != rlim_t.max else { return nil }
+        return Int(limit.rlim_cur >> 10)
+    }
+
+    /// Whether that leaves no room for a thread's stack.
+    static var lacksRoomForStack: Bool {
+        if addressSpaceLimit == nil { return false }
         let stack = 8 << 20
         let memory = unsafe mmap(nil, stack, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0)
         if unsafe memory == MAP_FAILED { return true }

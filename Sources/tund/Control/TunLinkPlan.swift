@@ -105,6 +105,7 @@ extension TunLinkPlan {
         let missing = unreachable.filter { !state.hasUnreachable($0) }
         if !missing.isEmpty && !state.hasNexthop { changes.append(.addNexthop) }
         changes += missing.map { .addUnreachable($0) }
+        if !isEmpty { changes += state.kernelMade.filter { !addresses.contains($0) }.map { .removeAddress($0) } }
         for address in retired.addresses where state.addresses.contains(address) && !addresses.contains(address) {
             changes.append(.removeAddress(address))
         }
@@ -136,6 +137,8 @@ struct TunState: Equatable, Sendable {
     /// The kernel makes addresses of its own: it forgets the setting with an MTU below 1280.
     var generatesAddresses = false
     var addresses: [TunLinkPlan.Address] = []
+    /// Those among them that it made.
+    var kernelMade: [TunLinkPlan.Address] = []
     /// Over the interface.
     var routes: [Route6] = []
     /// The tunnel's nexthop object is there.

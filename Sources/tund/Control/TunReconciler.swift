@@ -117,7 +117,9 @@ final class TunReconciler {
         table = state.table
         if !state.canHaveIPv6 { return state }
         state.generatesAddresses = try netlink.generatesAddresses(link.index) ?? false
-        state.addresses = try netlink.ipv6Addresses(of: link.index)
+        let addresses = try netlink.ipv6Addresses(of: link.index)
+        state.addresses = addresses.map(\.address)
+        state.kernelMade = addresses.filter(\.isKernelMade).map(\.address)
         state.routes = routes.routes
         if let nexthop { state.hasNexthop = try netlink.nexthops(over: link.index).contains(nexthop) }
         return state
