@@ -114,5 +114,6 @@ def test_what_is_no_unicast_route_never_leaves(host_6to4, level, embedded):
 @pytest.mark.parametrize("level", LEVELS)
 def test_point_to_point_only_the_remote_is_heard(lab, level):
     host = HostOnAWire(lab, f"--remote {PEER} --source-check {level}", here="fe80::a00:1", there="fe80::a00:2")
+    # By tund: the kernel shows it no other host's packets.
     seen = host.observe(from_wire=[in_ipv4(inner(OUTSIDE), OTHER)])
-    assert seen.counters == {"downlink.outer-source-unknown": 1} and not seen.to_host
+    assert not seen.counters and not seen.to_host and not seen.to_wire

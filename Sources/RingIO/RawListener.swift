@@ -122,7 +122,8 @@ public final class RawListener: @unchecked Sendable {
     }
 
     private func index(for local: UInt32) -> Int {
-        sockets.count == 1 || [local, RawSocket.nobody].contains(sockets[0].localAddress) ? 0 : 1
+        let isTaken = sockets[0].isConnected && sockets[0].localAddress != local
+        return isTaken && sockets.count > 1 ? 1 : 0
     }
 
     /// Packets that the kernel did not queue because a buffer was full.

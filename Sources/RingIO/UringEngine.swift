@@ -315,7 +315,10 @@ public struct UringEngine<Link: Underlay & ~Copyable>: PacketEngine, ~Copyable, 
     /// A connected receiver hears of the ICMP errors about what was sent to its remote (`raw_err`), and each ends the receive. They say
     /// nothing about receiving, which goes on at once; what they do say, the guardian hears.
     private static func isAboutASentPacket(_ code: Int32) -> Bool {
-        [ECONNREFUSED, EHOSTDOWN, EHOSTUNREACH, EMSGSIZE, ENETUNREACH, ENONET, ENOPROTOOPT, EPROTO].contains(code)
+        switch code {
+        case ECONNREFUSED, EHOSTDOWN, EHOSTUNREACH, EMSGSIZE, ENETUNREACH, ENONET, ENOPROTOOPT, EPROTO: true
+        default: false
+        }
     }
 
     /// Counts a failure of a source and leaves all sources that ended alone for a while.

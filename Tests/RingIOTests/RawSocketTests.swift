@@ -110,6 +110,18 @@ private let mayMakeThem = (try? RawSocket(.ipv6, UnderlayScope(), isListed: fals
         #expect(Self.arrived(at: receiver).map(\.source) == [Self.there])
     }
 
+    /// Connecting to the broadcast address is refused, as it is where there is no route.
+    @Test func whatCannotBeConnectedIsBoundOnly() throws {
+        let receiver = try Self.receiver(UnderlayScope(remote: 0xFFFF_FFFF))
+        let sender = try Self.sender(.isRefused, from: Self.there)
+        for address in [Self.here, Self.here, Self.elsewhere] {
+            try receiver.bind(to: address)
+            #expect(Self.listed(at: address) == [0])
+            #expect(Self.send(sender, to: address) == 0)
+            #expect(Self.arrived(at: receiver).count == 1)
+        }
+    }
+
     @Test func aForeignAddressIsRefused() throws {
         let receiver = try Self.receiver()
         let sender = try Self.sender(.isRefused, from: Self.there)
