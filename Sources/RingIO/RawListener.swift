@@ -58,7 +58,7 @@ public final class RawListener: @unchecked Sendable {
         return RawListener(sockets, scope.remote, nil, nil)
     }
 
-    /// A guardian without ears: nothing but the answer "protocol unreachable" is kept back, and from everybody.
+    /// Takes no packets and hears no errors: it only keeps the kernel from answering "protocol unreachable", to whomever.
     public static func silencer(_ inner: InnerProtocol, _ scope: UnderlayScope) throws(SystemError) -> RawListener {
         var scope = scope
         scope.remote = nil
