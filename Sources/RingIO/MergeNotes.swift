@@ -42,12 +42,14 @@ public final class MergeNotes: @unchecked Sendable {
     private var lastLook: UInt64 = 0
 
     /// - Throws: EPERM without CAP_BPF, or CAP_SYS_ADMIN. All else here needs no capability.
-    public init(of worker: Int = 0, among workers: Int = 1, carrying inner: [InnerProtocol] = [.ipv6]) throws(SystemError) {
+    public init(
+        of worker: Int = 0, among workers: Int = 1, carrying inner: [InnerProtocol] = [.ipv6], gate: InterfaceGate? = nil
+    ) throws(SystemError) {
         let ring = try NoteRing()
         var filters: [Filter] = []
         for inner in inner {
             let flows = SocketFilter.flows(of: worker, among: workers, inner)
-            let filter = try MergeNotesFilter(flows, inner, ring: ring.descriptor.rawValue).load()
+            let filter = try MergeNotesFilter(flows, inner, ring: ring.descriptor.rawValue, gate: gate).load()
             filters.append(Filter(inner, filter))
         }
         self.filters = filters

@@ -57,8 +57,10 @@ struct MergeNotesFilter {
     /// - Parameters:
     ///   - filter: takes whole packets or nothing.
     ///   - ring: the descriptor of a `NoteRing`.
-    init(_ filter: SocketFilter, _ inner: InnerProtocol, ring: Int32) {
+    ///   - gate: what does not pass it is not taken.
+    init(_ filter: SocketFilter, _ inner: InnerProtocol, ring: Int32, gate: InterfaceGate? = nil) {
         move(.first, to: .packet)
+        if let gate { pass(gate) }
         let taken = translate(filter)
         for place in taken { land(place) }
         note(inner, ring)
@@ -70,6 +72,22 @@ struct MergeNotesFilter {
     func load() throws(SystemError) -> Descriptor {
         let loaded = unsafe program.withUnsafeBufferPointer { unsafe tund_bpf_socket_filter($0.baseAddress, UInt32($0.count)) }
         return Descriptor(try check("bpf(BPF_PROG_LOAD)", loaded))
+    }
+
+    // MARK: Interface
+
+    private mutating func pass(_ gate: InterfaceGate) {
+        // The address of the map's value, by an instruction of two words; the second one has the place in the value.
+        add(BPF_LD | BPF_IMM | BPF_DW, .first, rawSource: UInt64(BPF_PSEUDO_MAP_VALUE), value: gate.map.rawValue)
+        program.append(0)
+        add(BPF_LDX | BPF_MEM | BPF_W, .first, .first)
+        let isOpen = jump(BPF_JMP | BPF_JEQ | BPF_K, .first, 0)
+        add(BPF_LDX | BPF_MEM | BPF_W, .second, .packet, offset: Int16(tund_skb_interface))
+        add(BPF_ALU64 | BPF_SUB | BPF_X, .first, .second)
+        let isRight = jump(BPF_JMP | BPF_JEQ | BPF_K, .first, 0)
+        set(.result, 0)
+        add(BPF_JMP | BPF_EXIT)
+        for place in [isOpen, isRight] { land(place) }
     }
 
     // MARK: Taking notes

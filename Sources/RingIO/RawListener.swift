@@ -7,11 +7,14 @@ internal import Synchronization
 /// that other hosts' packets are not even copied for it (`raw_v4_match`), however many tunnels there are. But a connected socket is
 /// never bound again: it would have to be disconnected, and then the kernel does not find it any more (`__udp_disconnect`). So
 /// a second one waits there, which serves every later address and stays unconnected.
-public final class RawListener: @unchecked Sendable {
+public final class RawListener: Sendable {
     private let sockets: [RawSocket]
     private let remote: UInt32?
-    /// Gives a socket that has its address the filter of what it takes; nil: it has one already, that takes nothing.
-    private let filter: ((Int32) throws(SystemError) -> Void)?
+    /// What a socket takes that has its address; nil: it has a filter already that takes nothing.
+    private let filter: Filter?
+    /// Where packets must come from that the filter takes.
+    private let interface: UnderlayInterface?
+    private let filteredInterface = Atomic<Int32>(0)
     /// Which of the sockets has the tunnel's address and its filter; -1: none. Written by the thread that binds.
     private let taking = Atomic(-1)
     public let shortage: BufferShortage?
@@ -35,13 +38,24 @@ public final class RawListener: @unchecked Sendable {
                 try socket.set(Int32(IPPROTO_IP), IP_MTU_DISCOVER, Int32(IP_PMTUDISC_DONT), "IP_MTU_DISCOVER")
             }
         }
-        if let notes {
-            notes.watch(sockets.map(\.rawDescriptor))
-            return RawListener(
-                sockets, scope.remote, { socket throws(SystemError) in try notes.attach(to: socket, inner) }, shortage)
+        notes?.watch(sockets.map(\.rawDescriptor))
+        let filter = notes.map { .noting($0, inner) } ?? Filter.flows(.flows(of: worker, among: workers, inner))
+        return RawListener(sockets, scope, filter, shortage)
+    }
+
+    /// What a receiver takes.
+    private enum Filter: Sendable {
+        case flows(SocketFilter)
+        /// The same, with notes. It finds the interface by itself.
+        case noting(MergeNotes, InnerProtocol)
+
+        func attach(to socket: Int32, _ interface: UnderlayInterface?) throws(SystemError) {
+            switch self {
+            case .flows(let flows):
+                try (interface.map { flows.only(through: $0.index) } ?? flows).attach(to: socket)
+            case .noting(let notes, let inner): try notes.attach(to: socket, inner)
+            }
         }
-        let flows = SocketFilter.flows(of: worker, among: workers, inner)
-        return RawListener(sockets, scope.remote, { socket throws(SystemError) in try flows.attach(to: socket) }, shortage)
     }
 
     /// Takes no packets but keeps the kernel from answering "protocol unreachable" when a receiver's buffer is full; and it is
@@ -55,7 +69,7 @@ public final class RawListener: @unchecked Sendable {
             try socket.set(Int32(IPPROTO_IP), IP_RECVERR, 1, "IP_RECVERR")
             try socket.set(Int32(IPPROTO_IP), IP_RECVERR_RFC4884, 1, "IP_RECVERR_RFC4884")
         }
-        return RawListener(sockets, scope.remote, nil, nil)
+        return RawListener(sockets, scope, nil, nil)
     }
 
     /// Takes no packets and hears no errors: it only keeps the kernel from answering "protocol unreachable", to whomever.
@@ -63,7 +77,7 @@ public final class RawListener: @unchecked Sendable {
         var scope = scope
         scope.remote = nil
         scope.learnsPathMTU = false
-        return RawListener(try sockets(inner, scope, isRenumbered: true), nil, nil, nil)
+        return RawListener(try sockets(inner, scope, isRenumbered: true), scope, nil, nil)
     }
 
     private static func sockets(
@@ -80,11 +94,10 @@ public final class RawListener: @unchecked Sendable {
         return sockets
     }
 
-    private init(
-        _ sockets: [RawSocket], _ remote: UInt32?, _ filter: ((Int32) throws(SystemError) -> Void)?, _ shortage: BufferShortage?
-    ) {
+    private init(_ sockets: [RawSocket], _ scope: UnderlayScope, _ filter: Filter?, _ shortage: BufferShortage?) {
         self.sockets = sockets
-        self.remote = remote
+        remote = scope.remote
+        interface = scope.interface.flatMap { $0.isFollowed ? $0 : nil }
         self.filter = filter
         self.shortage = shortage
     }
@@ -103,11 +116,13 @@ public final class RawListener: @unchecked Sendable {
             // That is for speed only.
             do throws(SystemError) { try socket.connect(to: remote) } catch {}
         }
-        if former == index { return }
+        let wanted = interface?.index ?? 0
+        if former == index && filteredInterface.load(ordering: .relaxed) == wanted { return }
         if let filter {
-            socket.drain()
-            try filter(socket.rawDescriptor)
+            if former != index { socket.drain() }
+            try filter.attach(to: socket.rawDescriptor, interface)
         }
+        filteredInterface.store(wanted, ordering: .relaxed)
         taking.store(index, ordering: .relaxed)
     }
 

@@ -19,7 +19,6 @@ final class RawSender: Sendable {
     let shortage: BufferShortage?
     var rawDescriptor: Int32 { socket.rawDescriptor }
     var localAddress: UInt32 { socket.localAddress }
-    var deviceIndex: Int32 { socket.deviceIndex }
 
     /// - Parameter ttl, tos: for packets sent without their own.
     init(_ inner: InnerProtocol, _ scope: UnderlayScope, _ excess: Excess, ttl: UInt8, tos: UInt8) throws(SystemError) {
@@ -48,8 +47,9 @@ final class RawSender: Sendable {
     /// gives them all 0); to what, does not matter. What may be fragmented must not: the numbers of unconnected sockets are the
     /// host's, one numbering for all of a destination's packets, so that no two workers give one number to two packets at a time.
     func bind(to local: UInt32) throws(SystemError) {
-        if socket.localAddress == local && (socket.isConnected || excess != .isRefused) { return }
-        if socket.isConnected { try socket.disconnect() }
+        let isElsewhere = socket.isBoundElsewhere
+        if !isElsewhere && socket.localAddress == local && (socket.isConnected || excess != .isRefused) { return }
+        if isElsewhere || socket.isConnected { try socket.disconnect() }
         do throws(SystemError) {
             try socket.bind(to: local)
             if excess == .isRefused { try socket.connect(to: local) }

@@ -6,15 +6,17 @@ public struct UnderlayScope: Sendable {
     /// Point to point: the only host that packets come from, in host order.
     public var remote: UInt32?
     /// Only through this interface or VRF, where one is named.
-    public var device: String?
+    public var interface: UnderlayInterface?
     /// Of the packets sent, for routing rules and netfilter; 0: none.
     public var mark: UInt32
     /// Whether the kernel takes note of what ICMP errors about the packets say of their path's MTU.
     public var learnsPathMTU: Bool
 
-    public init(remote: UInt32? = nil, device: String? = nil, mark: UInt32 = 0, learnsPathMTU: Bool = true) {
+    public init(
+        remote: UInt32? = nil, interface: UnderlayInterface? = nil, mark: UInt32 = 0, learnsPathMTU: Bool = true
+    ) {
         self.remote = remote
-        self.device = device
+        self.interface = interface
         self.mark = mark
         self.learnsPathMTU = learnsPathMTU
     }
@@ -33,8 +35,8 @@ public enum InnerProtocol: Int32, Sendable {
 final class RawSocket: Sendable {
     private let descriptor: Descriptor
     var rawDescriptor: Int32 { descriptor.rawValue }
-    /// The `--dev` interface, which `disconnect` forgets; 0: none. By number, since a name may change.
-    let deviceIndex: Int32
+    /// Which it is bound to, and which `disconnect` forgets; nil: none.
+    private let interface: UnderlayInterface?
 
     /// The local address before a real one is given: no host has it, and a packet from it leaves no interface but lo
     /// (`__mkroute_output` refuses it with EINVAL).
@@ -47,16 +49,9 @@ final class RawSocket: Sendable {
         let socket = Glibc.socket(AF_INET, Int32(SOCK_RAW.rawValue | SOCK_CLOEXEC.rawValue), inner.rawValue)
         descriptor = Descriptor(try check("socket(AF_INET, SOCK_RAW, \(inner.rawValue))", socket))
         try SocketFilter.nothing.attach(to: socket)
+        interface = scope.interface.flatMap { isListed && $0.isFollowed ? nil : $0 }
         // Before the address: a VRF has addresses of its own.
-        if let device = scope.device {
-            let result = unsafe device.withCString {
-                unsafe setsockopt(socket, SOL_SOCKET, SO_BINDTODEVICE, $0, socklen_t(device.utf8.count))
-            }
-            try check("setsockopt(SO_BINDTODEVICE, \(device))", result)
-            deviceIndex = Self.option(SOL_SOCKET, SO_BINDTOIFINDEX, of: socket) ?? 0
-        } else {
-            deviceIndex = 0
-        }
+        try bindToInterface()
         if scope.mark != 0 { try set(SOL_SOCKET, SO_MARK, Int32(bitPattern: scope.mark), "SO_MARK") }
         if !isListed { try disconnect() }
         try bindToNobody()
@@ -86,7 +81,17 @@ final class RawSocket: Sendable {
         let result = unsafe Glibc.connect(descriptor.rawValue, &nobody, socklen_t(MemoryLayout<sockaddr>.size))
         try check("connect(AF_UNSPEC)", result)
         // Needs no capability where none is set (Linux 5.7).
-        if deviceIndex != 0 { try set(SOL_SOCKET, SO_BINDTOIFINDEX, deviceIndex, "SO_BINDTOIFINDEX") }
+        try bindToInterface()
+    }
+
+    private func bindToInterface() throws(SystemError) {
+        if let interface { try set(SOL_SOCKET, SO_BINDTOIFINDEX, interface.index, "SO_BINDTOIFINDEX") }
+    }
+
+    /// Whether the interface that it is bound to has been made anew.
+    var isBoundElsewhere: Bool {
+        guard let interface else { return false }
+        return Self.option(SOL_SOCKET, SO_BINDTOIFINDEX, of: descriptor.rawValue) != interface.index
     }
 
     func bindToNobody() throws(SystemError) {

@@ -8,7 +8,7 @@ final class RouteMTU: @unchecked Sendable {
     private let netlink: Descriptor
     /// The key that the sockets' packets are routed by, but for the addresses.
     private let mark: UInt32
-    private let deviceIndex: UInt32
+    private let interface: UnderlayInterface?
 
     private struct Answer {
         var destination: UInt32 = 0
@@ -23,11 +23,11 @@ final class RouteMTU: @unchecked Sendable {
     private static var lifetime: Int { 2 }
 
     /// Asks in the calling thread's network namespace, for ever.
-    init(mark: UInt32, deviceIndex: Int32) throws(SystemError) {
+    init(_ scope: UnderlayScope) throws(SystemError) {
         let type = Int32(SOCK_RAW.rawValue | SOCK_CLOEXEC.rawValue | SOCK_NONBLOCK.rawValue)
         netlink = Descriptor(try check("socket(AF_NETLINK)", socket(AF_NETLINK, type, NETLINK_ROUTE)))
-        self.mark = mark
-        self.deviceIndex = UInt32(deviceIndex)
+        mark = scope.mark
+        interface = scope.interface
         unsafe answers = .allocate(capacity: Self.answerCount)
         unsafe answers.initialize(repeating: Answer(), count: Self.answerCount)
     }
@@ -41,7 +41,7 @@ final class RouteMTU: @unchecked Sendable {
         unsafe clock_gettime(CLOCK_MONOTONIC_COARSE, &now)
         let answer = unsafe answers + Int((destination &* 0x9E37_79B1) >> 24) % Self.answerCount
         if unsafe answer.pointee.destination != destination || answer.pointee.end <= now.tv_sec {
-            let mtu = tund_route_mtu(netlink.rawValue, destination.bigEndian, source().bigEndian, mark, deviceIndex)
+            let mtu = tund_route_mtu(netlink.rawValue, destination.bigEndian, source().bigEndian, mark, UInt32(interface?.index ?? 0))
             unsafe answer.pointee = Answer(destination: destination, mtu: mtu, end: now.tv_sec + Self.lifetime)
         }
         let mtu = unsafe answer.pointee.mtu

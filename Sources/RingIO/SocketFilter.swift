@@ -83,6 +83,13 @@ struct SocketFilter {
         return filter
     }
 
+    /// Of that, what came through one interface.
+    func only(through interface: Int32) -> SocketFilter {
+        let load = Self.statement(BPF_LD | BPF_W | BPF_ABS, UInt32(bitPattern: Int32(SKF_AD_OFF + SKF_AD_IFINDEX)))
+        let test = Self.jump(BPF_JEQ, UInt32(bitPattern: interface), ifTrue: 1)
+        return SocketFilter(program: [load, test, Self.statement(BPF_RET | BPF_K, 0)] + program)
+    }
+
     func attach(to socket: Int32) throws(SystemError) {
         var program = program
         let result = unsafe program.withUnsafeMutableBufferPointer { instructions in

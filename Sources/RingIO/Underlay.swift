@@ -102,14 +102,13 @@ public final class RawSockets: Sendable {
     ///   - ttl, tos: for packets sent without their own.
     public init(
         _ inner: InnerProtocol, _ scope: UnderlayScope, isRenumbered: Bool, worker: Int, of workers: Int,
-        notes: MergeNotes? = nil,
-        ttl: UInt8, tos: UInt8
+        notes: MergeNotes? = nil, ttl: UInt8, tos: UInt8
     ) throws(SystemError) {
         self.inner = inner
         sender = try RawSender(inner, scope, .isRefused, ttl: ttl, tos: tos)
         fragmentingSender = try RawSender(inner, scope, .isFragmented, ttl: ttl, tos: tos)
         wholeSender = try RawSender(inner, scope, .goesWhole, ttl: ttl, tos: tos)
-        routes = try RouteMTU(mark: scope.mark, deviceIndex: sender.deviceIndex)
+        routes = try RouteMTU(scope)
         receiver = try .receiver(inner, scope, isRenumbered: isRenumbered, worker: worker, of: workers, notes: notes)
     }
 
@@ -130,7 +129,7 @@ public final class RawSockets: Sendable {
 
     /// All of them, for who wants to tell them from others'.
     public var rawDescriptors: [Int32] {
-        receiver.rawDescriptors + [sender.rawDescriptor, fragmentingSender.rawDescriptor]
+        receiver.rawDescriptors + [sender, fragmentingSender, wholeSender].map(\.rawDescriptor)
     }
 
     var descriptors: UnderlaySockets {

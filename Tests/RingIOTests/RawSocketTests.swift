@@ -143,7 +143,7 @@ private let mayMakeThem = (try? RawSocket(.ipv6, UnderlayScope(), isListed: fals
 
     @Test(arguments: [RawSender.Excess.isRefused, .isFragmented])
     func aSenderKeepsItsInterface(excess: RawSender.Excess) throws {
-        let sender = try Self.sender(excess, from: Self.there, UnderlayScope(device: "lo"))
+        let sender = try Self.sender(excess, from: Self.there, UnderlayScope(interface: UnderlayInterface(index: 1, isInVRF: false)))
         for address in [Self.there, Self.elsewhere, Self.there] {
             try sender.bind(to: address)
             var name = [CChar](repeating: 0, count: 16)

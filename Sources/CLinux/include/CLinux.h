@@ -57,10 +57,21 @@ static inline int tund_bpf_socket_filter(const void *instructions, unsigned coun
     memcpy(attributes.prog_name, "tund_merged", sizeof("tund_merged"));
     return (int)syscall(__NR_bpf, BPF_PROG_LOAD, &attributes, sizeof(attributes));
 }
+static inline int tund_bpf_shared_number(void) {
+    union bpf_attr attributes;
+    memset(&attributes, 0, sizeof(attributes));
+    attributes.map_type = BPF_MAP_TYPE_ARRAY;
+    attributes.key_size = attributes.value_size = 4;
+    attributes.max_entries = 1;
+    attributes.map_flags = BPF_F_MMAPABLE;
+    memcpy(attributes.map_name, "tund_interface", sizeof("tund_interface"));
+    return (int)syscall(__NR_bpf, BPF_MAP_CREATE, &attributes, sizeof(attributes));
+}
 static const unsigned tund_bpf_busy = BPF_RINGBUF_BUSY_BIT;
 static const int tund_bpf_record_header = BPF_RINGBUF_HDR_SZ;
 static const int tund_bpf_no_wake_up = BPF_RB_NO_WAKEUP;
 static const int tund_skb_length = offsetof(struct __sk_buff, len);
+static const int tund_skb_interface = offsetof(struct __sk_buff, ifindex);
 static const int tund_skb_gso_size = offsetof(struct __sk_buff, gso_size);
 
 // Linux 6.2

@@ -40,7 +40,7 @@ struct Daemon {
                 try underlay.inside { () throws(ControlError) in try Coexistence() }.check(preparation)
             }
         }
-        let opened = try open(underlay, rings, notes, device: start.device)
+        let opened = try open(underlay, rings, notes, start.device)
         let follower = try Failure.wrap { () throws(ControlError) in
             try Follower(
                 configuration, underlay, log: log, handles(of: opened),
@@ -63,12 +63,14 @@ struct Daemon {
     }
 
     /// Asks for the address and the way out.
-    /// - Returns: nothing found where the tunnel is to wait for it; and the name of the `--dev` interface, which has to exist.
-    private func resolve(_ underlay: UnderlayNamespace) throws(Failure) -> (found: ResolvedUnderlay?, device: String?) {
+    /// - Returns: nothing found where the tunnel is to wait for it; and the `--dev` interface, which has to exist.
+    private func resolve(_ underlay: UnderlayNamespace) throws(Failure) -> (found: ResolvedUnderlay?, device: Device?) {
         try underlay.inside { () throws(Failure) in
             let netlink = try Failure.wrap { () throws(ControlError) in try Netlink() }
             do throws(ControlError) {
-                let device = try configuration.device.flatMap { name throws(ControlError) in try netlink.link(named: name)?.name }
+                let device = try configuration.device.flatMap { name throws(ControlError) in
+                    try Device(named: name, over: netlink)
+                }
                 do throws(ControlError) {
                     return (try .resolve(configuration.local, configuration.underlayQuery, over: netlink), device)
                 } catch {
@@ -81,6 +83,19 @@ struct Daemon {
         }
     }
 
+    /// `--dev`
+    private struct Device {
+        let index: Int32
+        let isInVRF: Bool
+
+        init?(named name: String, over netlink: borrowing Netlink) throws(ControlError) {
+            guard let link = try netlink.link(named: name) else { return nil }
+            index = link.index
+            let master = try netlink.link(index: link.master)
+            isInVRF = link.isVRF || master?.isVRF ?? false
+        }
+    }
+
     private func handles(of opened: Opened) -> Follower.Handles {
         Follower.Handles(
             adopt: { [unowned opened] policy in
@@ -89,6 +104,14 @@ struct Daemon {
                 opened.icmp.policy = policy
             },
             bind: { [unowned opened] local, device throws(ControlError) in
+                if let interface = opened.interface, let device, device != interface.index {
+                    guard interface.isFollowed else {
+                        throw ControlError(
+                            "go over to the interface that \(configuration.device ?? "") is now", reason: "it is in a VRF",
+                            remedy: "restart tund")
+                    }
+                    interface.become(device)
+                }
                 do throws(SystemError) {
                     try opened.bind(to: local)
                 } catch {
@@ -148,13 +171,16 @@ struct Daemon {
         let guardians: [RawListener]
         /// Only point to point.
         let silence: Silence?
+        /// `--dev`
+        let interface: UnderlayInterface?
         let finished: WakeUp
         /// For who configures the TUN.
         var tun: TunObserver?
 
         init(
             name: String, threads: [WorkerThread<Engine>], tun: consuming TunObserver?, icmp: consuming ICMPListener,
-            sockets: [RawSockets], guardians: [RawListener], silence: Silence?, finished: WakeUp
+            sockets: [RawSockets], guardians: [RawListener], silence: Silence?, interface: UnderlayInterface?,
+            finished: WakeUp
         ) {
             self.name = name
             self.threads = threads
@@ -163,6 +189,7 @@ struct Daemon {
             self.sockets = sockets
             self.guardians = guardians
             self.silence = silence
+            self.interface = interface
             self.finished = finished
         }
 
@@ -194,14 +221,16 @@ struct Daemon {
     }
 
     /// One per worker, while CAP_BPF is still there; nil where it never was.
-    private func takeNotes() -> [MergeNotes]? {
+    private func takeNotes() -> (ofWorkers: [MergeNotes], gate: InterfaceGate?)? {
         do throws(SystemError) {
+            let gate = configuration.device == nil ? nil : try InterfaceGate()
             var notes: [MergeNotes] = []
             for index in 0..<configuration.workers {
                 notes.append(
-                    try MergeNotes(of: index, among: configuration.workers, carrying: configuration.mode.innerProtocols))
+                    try MergeNotes(
+                        of: index, among: configuration.workers, carrying: configuration.mode.innerProtocols, gate: gate))
             }
-            return notes
+            return (notes, gate)
         } catch {
             let remedy = error.code == EPERM ? " (\(Privileges.reasonForRefusedBPF))" : ""
             log.warning(
@@ -212,13 +241,15 @@ struct Daemon {
 
     /// Opens all that needs privileges; nothing has an address yet.
     private func open(
-        _ underlay: UnderlayNamespace, _ rings: [ReservedRing], _ notes: [MergeNotes]?, device: String?
+        _ underlay: UnderlayNamespace, _ rings: [ReservedRing], _ notes: (ofWorkers: [MergeNotes], gate: InterfaceGate?)?,
+        _ device: Device?
     ) throws(Failure) -> Opened {
         let policy = TunnelPolicy.waiting
         let remote = configuration.remote?.rawValue
+        let interface = device.map { UnderlayInterface(index: $0.index, isInVRF: $0.isInVRF, gate: notes?.gate) }
         // IPv4 inside may have DF of its own.
         let scope = UnderlayScope(
-            remote: remote, device: device, mark: configuration.mark,
+            remote: remote, interface: interface, mark: configuration.mark,
             learnsPathMTU: configuration.discoversPathMTU || configuration.mode.carriesIPv4)
         let isRenumbered = configuration.isRenumbered
         // What most packets carry is the sockets' own; a message that differs says so.
@@ -251,7 +282,7 @@ struct Daemon {
                     try carried.map { inner throws(SystemError) in
                         try RawSockets(
                             inner, scope, isRenumbered: isRenumbered, worker: index, of: configuration.workers,
-                            notes: notes?[index], ttl: ttl, tos: tos)
+                            notes: notes?.ofWorkers[index], ttl: ttl, tos: tos)
                     }
                 }
                 sockets += own
@@ -266,7 +297,7 @@ struct Daemon {
                     WorkerThread(
                         index: index, of: configuration.workers, engine: engine, policy: policy,
                         merges: configuration.offloads.receiveMerge, errors: errors, softErrors: softErrors,
-                        witness: notes.map { Witness($0[index]) }, cutsUDP: cutsUDP, wakeUp: wakeUp, finished: finished,
+                        witness: notes.map { Witness($0.ofWorkers[index]) }, cutsUDP: cutsUDP, wakeUp: wakeUp, finished: finished,
                         processor: configuration.pinsWorkers ? processors[index % processors.count] : nil))
             }
             let guardians = try underlay.inside { () throws(SystemError) in
@@ -280,7 +311,7 @@ struct Daemon {
                 remote == nil ? nil : try underlay.inside { () throws(SystemError) in try Silence(carried, scope) }
             return Opened(
                 name: name, threads: threads, tun: tunObserver.take(), icmp: icmp, sockets: sockets, guardians: guardians,
-                silence: silence, finished: finished)
+                silence: silence, interface: interface, finished: finished)
         } catch {
             throw Failure(explain(error))
         }

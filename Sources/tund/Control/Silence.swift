@@ -12,7 +12,7 @@ internal import TunnelCore
 /// from a host without tunnels.
 final class Silence {
     private let silencers: [(inner: InnerProtocol, socket: RawListener)]
-    private let device: String?
+    private let device: String
     private var local: IPv4Address?
     /// By silencer; each for one address.
     private var names: [AbstractName?]
@@ -20,7 +20,7 @@ final class Silence {
     /// In the underlay's network namespace.
     init(_ protocols: [InnerProtocol], _ scope: UnderlayScope) throws(SystemError) {
         silencers = try protocols.map { inner throws(SystemError) in (inner, try .silencer(inner, scope)) }
-        device = scope.device
+        device = scope.interface.map { String($0.index) } ?? ""
         names = protocols.map { _ in AbstractName() }
     }
 
@@ -30,7 +30,7 @@ final class Silence {
         for silencer in silencers { try silencer.socket.rest() }
         if self.local != nil { names = silencers.map { _ in AbstractName() } }
         for (silencer, name) in zip(silencers, names) {
-            name?.text = "tund-silence/\(silencer.inner.rawValue)/\(local)/\(device ?? "")"
+            name?.text = "tund-silence/\(silencer.inner.rawValue)/\(local)/\(device)"
         }
         self.local = local
         tend()
