@@ -38,7 +38,8 @@ public final class MergeNotes: @unchecked Sendable {
     private var ring: NoteRing
     private var table = MergeNoteTable(capacity: NoteRing.capacity)
     private var isUnwritten = false
-    private var receivers: [Int32] = []
+    /// Two at most for each protocol inside; -1: none.
+    private var receivers = InlineArray<4, Int32>(repeating: -1)
     private var lastLook: UInt64 = 0
 
     /// - Throws: EPERM without CAP_BPF, or CAP_SYS_ADMIN. All else here needs no capability.
@@ -57,7 +58,12 @@ public final class MergeNotes: @unchecked Sendable {
     }
 
     /// Receivers of the worker that will have the filter, to be looked at whether they are empty. Before the worker runs.
-    func watch(_ sockets: [Int32]) { receivers += sockets }
+    func watch(_ sockets: [Int32]) {
+        for socket in sockets {
+            guard let place = receivers.indices.first(where: { receivers[$0] < 0 }) else { preconditionFailure("more receivers") }
+            receivers[place] = socket
+        }
+    }
 
     /// Makes a receiver of the worker take the worker's flows, with notes. What it received before has none.
     func attach(to receiver: Int32, _ inner: InnerProtocol) throws(SystemError) {
@@ -105,13 +111,15 @@ public final class MergeNotes: @unchecked Sendable {
     public func settle(at now: UInt64) {
         if table.isEmpty || now < lastLook &+ Self.restBetweenLooks { return }
         lastLook = now
-        if receivers.allSatisfy(RawSocket.isEmpty) { table.forgetOld() }
+        for index in receivers.indices where !RawSocket.isEmpty(receivers[index]) { return }
+        table.forgetOld()
     }
 }
 
 extension RawSocket {
-    /// Whether no packet waits in a receiver.
+    /// Whether no packet waits in a receiver, or there is none.
     static func isEmpty(_ receiver: Int32) -> Bool {
+        if receiver < 0 { return true }
         var allocated: UInt32 = 0  // SK_MEMINFO_RMEM_ALLOC of <linux/sock_diag.h>, the first one
         var length = socklen_t(MemoryLayout<UInt32>.size)
         return unsafe getsockopt(receiver, SOL_SOCKET, SO_MEMINFO, &allocated, &length) == 0 && allocated == 0

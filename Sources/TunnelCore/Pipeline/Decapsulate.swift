@@ -48,12 +48,12 @@ extension TunnelPolicy {
         witness: (any MergeWitness)? = nil, into frames: inout FrameBatch, counters: inout Counters
     ) {
         // Where nothing was merged, nobody is asked, and each packet is one.
-        let asked = if let witness, witness.beginBatch() { witness } else { nil as (any MergeWitness)? }
+        let asks = witness?.beginBatch() ?? false
         let unasked: PacketCount? = witness == nil ? nil : .one
         for index in 0..<batch.count {
             let slice = batch[index]
             // Refused ones, too: what is known of them is of no use afterwards.
-            let count = if let asked { asked.count(of: memory.bytes.extracting(slice.range)) } else { unasked }
+            let count = asks ? witness?.count(of: memory.bytes.extracting(slice.range)) : unasked
             let reason: DropReason
             switch decapsulate(memory.bytes.extracting(slice.range)) {
             case .deliver(let delivery):
@@ -69,7 +69,7 @@ extension TunnelPolicy {
             counters.count(reason)
             frames.dropped.append(slice)
         }
-        asked?.endBatch()
+        if asks { witness?.endBatch() }
         merge.emit(in: &memory, into: &frames, counters: &counters)
     }
 
