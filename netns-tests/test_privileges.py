@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 import traffic
-from lab import PATIENCE
+from lab import PATIENCE, run
 from packets import DOMAIN, HERE, THERE
 
 NOBODY, INTRUDER = 65534, 1
@@ -183,6 +183,16 @@ def test_without_the_capabilities_to_become_another_user(lab, readable_binary, c
     for missing in {"setuid", "setgid"} - set(capabilities):
         assert f"CAP_{missing.upper()}" in done.stderr.splitlines()[-1]
     assert "tund0" not in host.show("link show")
+
+
+#: Its root is the only user there. A wire, and an address on it.
+USER_NAMESPACE = ["unshare", "-Urn", "sh", "-c", "ip link add eth0 type veth peer name far && ip addr add 10.0.0.1/8 dev eth0 &&"
+                  ' ip link set eth0 up && ip link set far up && exec "$@"', "sh"]  # fmt: skip
+
+
+def test_a_user_that_the_user_namespace_does_not_have(binary):
+    done = run([*USER_NAMESPACE, binary, "run", "--local", "10.0.0.1", "--user", f"{USER}:{GROUP}"], check=False)
+    assert done.returncode == 1 and "uid_map" in done.stderr.splitlines()[-1], done.stderr
 
 
 @pytest.mark.parametrize("user, warned", [("root", 1), ("nobody", 0)])

@@ -9,7 +9,7 @@ struct UserIdentity: Equatable, Sendable, CustomStringConvertible {
     let text: String
 
     /// `nobody (65534:65534)`
-    var description: String { "\(text) (\(uid):\(gid))" }
+    var description: String { text == "\(uid):\(gid)" ? text : "\(text) (\(uid):\(gid))" }
 
     /// Whether this process is that user already: by its real, effective and saved ids, and in no other group.
     var isThisProcess: Bool {
@@ -33,7 +33,7 @@ struct UserDatabase {
     let group: [String]
 
     static func ofThisHost() -> UserDatabase {
-        UserDatabase(passwd: ProcFile.lines(of: "/etc/passwd"), group: ProcFile.lines(of: "/etc/group"))
+        UserDatabase(passwd: TextFile.lines(of: "/etc/passwd"), group: TextFile.lines(of: "/etc/group"))
     }
 
     /// `NAME` or `UID`, and `:` with a group's name or number. All digits are a number.

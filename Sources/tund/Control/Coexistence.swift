@@ -6,13 +6,13 @@ internal import TunnelCore
 final class Coexistence {
     private let netlink: Netlink
     private let names: UnixSocketNames
-    private let rawSockets: ProcFile
+    private let rawSockets: TextFile
 
     /// Looks at the calling thread's network namespace.
     init() throws(ControlError) {
         netlink = try Netlink()
         names = UnixSocketNames()
-        rawSockets = ProcFile("/proc/thread-self/net/raw")
+        rawSockets = TextFile("/proc/thread-self/net/raw")
     }
 
     /// Whether the tunnel would have its packets for itself; to be asked before its sockets have their address.

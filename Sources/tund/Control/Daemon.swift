@@ -346,6 +346,8 @@ struct Daemon {
             "\(error) (the device cgroup forbids it: DeviceAllow=/dev/net/tun rw of the unit, or the container's list of devices)"
         case ("open(/dev/net/tun)", EACCES):
             "\(error) (this user needs read and write access to it)"
+        case ("ioctl(TUNSETOWNER)", EINVAL):
+            "\(error) (this user namespace has no such uid: see /proc/self/uid_map, and give --user one of those)"
         case ("io_uring_setup", EPERM), ("io_uring_setup", ENOSYS):
             "\(error) (io_uring is switched off here: see sysctl kernel.io_uring_disabled and the container's seccomp profile)"
         case ("io_uring_register(PBUF_RING)", EINVAL), ("io_uring_setup", EINVAL):

@@ -14,12 +14,12 @@ struct UnixSocketName: Equatable, Sendable {
 final class UnixSocketNames {
     /// For sock_diag(7); -1: the kernel has none.
     private let diagnosis: Int32
-    private let list: ProcFile
+    private let list: TextFile
 
     /// In the calling thread's network namespace.
     init() {
         diagnosis = socket(AF_NETLINK, Int32(SOCK_RAW.rawValue | SOCK_CLOEXEC.rawValue), NETLINK_SOCK_DIAG)
-        list = ProcFile("/proc/thread-self/net/unix")
+        list = TextFile("/proc/thread-self/net/unix")
         // The answer comes from the kernel at once or not at all.
         var patience = timeval(tv_sec: 1, tv_usec: 0)
         _ = unsafe setsockopt(diagnosis, SOL_SOCKET, SO_RCVTIMEO, &patience, socklen_t(MemoryLayout<timeval>.size))

@@ -2,7 +2,7 @@ internal import Glibc
 
 /// A text file of the kernel's, or of /etc. A file below /proc/net shows the network namespace it was opened in.
 @safe
-final class ProcFile {
+final class TextFile {
     private let file: UnsafeMutablePointer<FILE>?
 
     init(_ path: String) { unsafe file = fopen(path, "re") }
@@ -26,5 +26,5 @@ final class ProcFile {
         }
     }
 
-    static func lines(of path: String) -> [String] { ProcFile(path).lines() }
+    static func lines(of path: String) -> [String] { TextFile(path).lines() }
 }
