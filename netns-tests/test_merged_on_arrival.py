@@ -196,13 +196,16 @@ def starved(tund):
 
 
 @pytest.mark.parametrize("without_cpu", [stopped, starved], ids=["tund", "its worker"])
-@pytest.mark.parametrize("bursts, per_burst, size", [(1, 100, 400), (50, 3, 400), (3000, 40, 30)], ids=["one", "some", "a flood"])
+@pytest.mark.parametrize(
+    "bursts, per_burst, size", [(1, 100, 400), (50, 3, 400), (3000, 40, 30)], ids=["one", "some", "a flood"]
+)
 def test_datagrams_wait_for_a_cpu_as_they_were(lab, bursts, per_burst, size, without_cpu):
     """However long: their notes wait as well. What has none by then is dropped with a reason, and nothing is joined."""
     a, b = lab.underlay({"a": "10.0.0.1/8", "b": "10.0.0.2/8"})
     lab.tund(a, DOMAIN)
     merge(b, lab.namespaces[0], "to-b")
     tund = lab.tund(b, f"{DOMAIN} --workers 1")
+    assert a.ping(B), "the worker is at work"
     arriving = lab.packet_socket(b, "eth0")
     sender, receiver = (host.socket(socket.AF_INET6, socket.SOCK_DGRAM) for host in (a, b))
     with sender, receiver:
