@@ -189,7 +189,7 @@ def test_the_device_is_made_anew(lab, dial_up, local, workers):
         host.ip("link del up0")
         assert says(tund, "warning.*nothing passes until", number), tund.transcript()
         connect(lab, host, peer)
-        tund.wait_until(lambda: sum("is back" in line for line in tund.err) == number, "word that it is back", 5)
+        tund.wait_until(lambda: sum("address 10.0.0.1 is back" in line for line in tund.err) == number, "word that it is back", 5)
         assert traffic.tcp(host, peer, PEER) and traffic.tcp(peer, host, HOST)
 
 

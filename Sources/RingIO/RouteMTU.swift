@@ -41,7 +41,8 @@ final class RouteMTU: @unchecked Sendable {
         unsafe clock_gettime(CLOCK_MONOTONIC_COARSE, &now)
         let answer = unsafe answers + Int((destination &* 0x9E37_79B1) >> 24) % Self.answerCount
         if unsafe answer.pointee.destination != destination || answer.pointee.end <= now.tv_sec {
-            let mtu = tund_route_mtu(netlink.rawValue, destination.bigEndian, source().bigEndian, mark, UInt32(interface?.index ?? 0))
+            let mtu = tund_route_mtu(
+                netlink.rawValue, destination.bigEndian, source().bigEndian, mark, UInt32(interface?.index ?? 0))
             unsafe answer.pointee = Answer(destination: destination, mtu: mtu, end: now.tv_sec + Self.lifetime)
         }
         let mtu = unsafe answer.pointee.mtu

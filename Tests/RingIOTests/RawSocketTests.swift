@@ -1,3 +1,5 @@
+import CLiburing
+import CLinux
 import Glibc
 import Testing
 
@@ -143,7 +145,8 @@ private let mayMakeThem = (try? RawSocket(.ipv6, UnderlayScope(), isListed: fals
 
     @Test(arguments: [RawSender.Excess.isRefused, .isFragmented])
     func aSenderKeepsItsInterface(excess: RawSender.Excess) throws {
-        let sender = try Self.sender(excess, from: Self.there, UnderlayScope(interface: UnderlayInterface(index: 1, isInVRF: false)))
+        let sender = try Self.sender(
+            excess, from: Self.there, UnderlayScope(interface: UnderlayInterface(index: 1, isInVRF: false)))
         for address in [Self.there, Self.elsewhere, Self.there] {
             try sender.bind(to: address)
             var name = [CChar](repeating: 0, count: 16)

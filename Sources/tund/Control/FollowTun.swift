@@ -3,9 +3,8 @@ internal import TunnelCore
 
 extension Follower {
     /// Looks at the TUN: puts back what others took from it, and makes routes of the plan of the kernel's routes over it.
-    /// - Returns: false: try again later.
     /// - Throws: when the TUN is gone and no worker would notice.
-    func followTun() throws(Failure) -> Bool {
+    func followTun() throws(Failure) -> Schedule.Outcome {
         do throws(ControlError) {
             let was = tunOutcome
             tunOutcome = try tun.reconcile(over: netlink, writes: writes)
@@ -13,7 +12,7 @@ extension Follower {
         } catch {
             tunNotice.tell("\(error)", to: log)
             followRoutes()
-            return false
+            return .failed
         }
         let name = tun.link.name
         switch tunOutcome {
@@ -39,13 +38,13 @@ extension Follower {
             tunNotice.tell(
                 "\(name) is in another network namespace now: nothing is configured there; its addresses and routes are yours to set",
                 to: log)
-            return true
+            return .done
         case .isGone:
             if preparation == nil { throw Failure("\(name) was deleted: nothing is left to read from") }
-            return true
+            return .done
         }
         followRoutes()
-        return !tun.routes.isInterrupted
+        return tun.routes.isInterrupted ? .incomplete : .done
     }
 
     private func list(_ changes: [TunChange]) -> String {

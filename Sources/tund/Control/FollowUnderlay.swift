@@ -12,9 +12,8 @@ extension Follower {
 
     /// Looks whether the host still has the tunnel's local address and the same way out, and goes over to others where that may be; where
     /// the tunnel waits for its address, whether that has come.
-    /// - Returns: false: try again later.
     /// - Throws: when the address has come, and somebody else has it already.
-    func followUnderlay() throws(Failure) -> Bool {
+    func followUnderlay() throws(Failure) -> Schedule.Outcome {
         let current = preparation.map {
             ResolvedUnderlay.Current(local: $0.local, path: $0.path, isRenumbered: configuration.isRenumbered)
         }
@@ -24,26 +23,28 @@ extension Follower {
         } catch {
             if !error.isTransient {
                 underlayNotice.tell("\(error)", to: log)
-                return false
+                return .failed
             }
             wait(error)
-            return true
+            return .done
         }
         guard let preparation else {
             try establish(found)
-            return true
+            return .done
         }
         if found.local == preparation.local && found.path == preparation.path && found.device == preparation.device && !isHalfway
         {
             isBack()
-            return true
+            // A socket that found no route to the remote is connected when there is one.
+            if configuration.remote != nil { try? handles.bind(preparation.local, preparation.device) }
+            return .done
         }
         do throws(Failure) {
             try goOver(from: preparation, to: found)
-            return true
+            return .done
         } catch {
             underlayNotice.tell("\(error)", to: log)
-            return false
+            return .failed
         }
     }
 
@@ -103,7 +104,10 @@ extension Follower {
             claims = held
         }
         handles.adopt(try next.policy(following: nextHops.routes))
-        try Failure.wrap { () throws(ControlError) in try handles.bind(next.local, next.device) }
+        try Failure.wrap { () throws(ControlError) in
+            try handles.bind(next.local, next.device)
+            if next.local != old.local { try coexistence.settle(next, claims, handles.sockets()) }
+        }
         if writes {
             tun.adopt(next.link)
             _ = try Failure.wrap { () throws(ControlError) in try tun.reconcile(over: netlink, writes: true) }

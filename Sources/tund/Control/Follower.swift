@@ -102,8 +102,8 @@ final class Follower {
         let now = Clock.milliseconds
         if monitor.changes().reduce(false, { concernsTun($1) || $0 }) { tunLook.request(at: now) }
         if !underlayMonitor.changes().isEmpty { underlayLook.request(at: now) }
-        if underlayLook.begins(at: now) { underlayLook.ended(at: Clock.milliseconds, isDone: try followUnderlay()) }
-        if tunLook.begins(at: now) { tunLook.ended(at: Clock.milliseconds, isDone: try followTun()) }
+        if underlayLook.begins(at: now) { underlayLook.ended(at: Clock.milliseconds, try followUnderlay()) }
+        if tunLook.begins(at: Clock.milliseconds) { tunLook.ended(at: Clock.milliseconds, try followTun()) }
     }
 
     /// To be called when the TUN's plan is another one.
@@ -152,6 +152,7 @@ struct Schedule {
     /// nil: nothing has changed.
     private(set) var due: Int?
     private var requested = 0
+    private var began = 0
     private var earliest = 0
     private var failures = 0
 
@@ -170,17 +171,27 @@ struct Schedule {
     mutating func begins(at now: Int) -> Bool {
         guard let due, due <= now else { return false }
         self.due = nil
+        began = now
         return true
     }
 
-    /// - Parameter isDone: else it is to be tried again: after a second, and later after longer.
-    mutating func ended(at now: Int, isDone: Bool) {
-        earliest = max(earliest, now + pause)
-        failures = isDone ? 0 : failures + 1
-        if !isDone {
-            due = now + min(30_000, 1000 << min(failures - 1, 5))
-        } else if let requested = due {
-            due = max(earliest, requested)
+    /// How a look ended.
+    enum Outcome: Equatable, Sendable {
+        case done
+        /// What was seen is good, but may not have been all.
+        case incomplete
+        /// Something could not be done.
+        case failed
+    }
+
+    /// Looks take a twentieth of this thread's time at most.
+    mutating func ended(at now: Int, _ outcome: Outcome) {
+        earliest = max(earliest, now + max(pause, 20 * (now - began)))
+        failures = outcome == .failed ? failures + 1 : 0
+        switch outcome {
+        case .failed: due = now + min(30_000, 1000 << min(failures - 1, 5))
+        case .incomplete: due = max(earliest, now + 300)
+        case .done: due = due.map { max(earliest, $0) }
         }
     }
 }

@@ -79,7 +79,10 @@ struct Traffic: PacketSink, ~Copyable {
         let packet = invokingPacket(frame)
         let hasDF = IPv4View(memory.bytes.extracting(packet.head.range))?.dontFragment ?? false
         guard hasDF else { return .fragment }
-        let mtu = pathMTU - IPv4Header.minimumLength
+        // Unknown: a step down that every path is likely to take, as with IPv6 inside, or what every host must reassemble.
+        let length = Int(sends.frames[frame].innerLength)
+        let guess = [IPv6Header.leastMTU, 576 - IPv4Header.minimumLength].first { $0 < length } ?? 0
+        let mtu = pathMTU == 0 ? guess : pathMTU - IPv4Header.minimumLength
         counters.count(mtu < 68 && pathMTU != 0 ? .uplinkNarrowPath : .uplinkTooBig)
         guard mtu >= 68, beginsPacket(frame),
             let made = answers.make(
