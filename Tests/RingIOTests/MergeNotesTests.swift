@@ -195,6 +195,24 @@ private let canTakeNotes = (try? MergeNotes()) != nil
         }
     }
 
+    /// With a gate, what came through another interface is not taken, and the interface can be another one at any time.
+    @Test func aGateKeepsOthersOut() throws {
+        let gate = try InterfaceGate()
+        let notes = try MergeNotes(carrying: [.ipv6], gate: gate)
+        let interface = UnderlayInterface(index: 1, isInVRF: false, gate: gate)
+        let receiver = try RawListener.receiver(
+            .ipv6, UnderlayScope(interface: interface), isRenumbered: false, worker: 0, of: 1, notes: notes)
+        let (here, there) = (Self.localhost + 0x4D03, Self.localhost + 0x4D04)
+        try receiver.bind(to: here)
+        let sender = try RawSender(.ipv6, UnderlayScope(), .isRefused, ttl: 64, tos: 0)
+        try sender.bind(to: there)
+        for (index, arrives) in [(1, true), (7, false), (1, true), (0, true)] as [(Int32, Bool)] {
+            interface.become(index)
+            #expect(RawSocketTests.send(sender, to: here) == 0)
+            #expect(RawSocketTests.arrived(at: receiver).count == (arrives ? 1 : 0), "\(index)")
+        }
+    }
+
     @Test func whatIsNoSocketTakesNone() throws {
         let notes = try MergeNotes()
         #expect(throws: SystemError("setsockopt(SO_ATTACH_BPF)", code: EBADF)) { try notes.attach(to: -1, .ipv6) }
@@ -305,6 +323,7 @@ private let canTakeNotes = (try? MergeNotes()) != nil
         try check(
             "SO_RCVBUFFORCE", unsafe setsockopt(watcher, SOL_SOCKET, SO_RCVBUFFORCE, &size, socklen_t(MemoryLayout<Int32>.size)))
         let notes = try MergeNotes(carrying: [.ipv4])
+        notes.watch([watcher])
         try notes.attach(to: watcher, .ipv4)
         let sender = try Self.socket(AF_INET, SOCK_DGRAM)
         defer { close(sender) }
@@ -344,6 +363,7 @@ private let canTakeNotes = (try? MergeNotes()) != nil
         defer { close(watcher) }
         _ = try Self.bind(watcher, to: address)
         let notes = try MergeNotes(carrying: [.ipv4])
+        notes.watch([watcher])
         try notes.attach(to: watcher, .ipv4)
         for payload in [[UInt8](repeating: 1, count: 30), [UInt8](repeating: 2, count: 30)] {
             try Self.send(payload, to: port, of: address, cutInto: 20)

@@ -76,6 +76,19 @@ private let mayMakeThem = (try? RawSocket(.ipv6, UnderlayScope(), isListed: fals
         #expect(Self.arrived(at: receiver).map(\.source) == [Self.there])
     }
 
+    /// Without extended filters the classic one is exchanged when the socket is bound again; lo is 1.
+    @Test func takesWhatCameThroughOneInterface() throws {
+        let interface = UnderlayInterface(index: 1, isInVRF: false)
+        let receiver = try Self.receiver(UnderlayScope(interface: interface))
+        let sender = try Self.sender(.isRefused, from: Self.there)
+        for (index, arrives) in [(1, true), (7, false), (1, true)] as [(Int32, Bool)] {
+            interface.become(index)
+            try receiver.bind(to: Self.here)
+            #expect(Self.send(sender, to: Self.here) == 0)
+            #expect(Self.arrived(at: receiver).count == (arrives ? 1 : 0), "\(index)")
+        }
+    }
+
     @Test func restsAndComesBack() throws {
         let receiver = try Self.receiver()
         let sender = try Self.sender(.isRefused, from: Self.there)
