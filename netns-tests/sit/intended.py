@@ -124,6 +124,15 @@ def fragmentation_needed(tunnel: Tunnel, case: Case, difference: Difference) -> 
             or (difference.name, difference.sit, difference.tund) in [("pod.tos", 0xC0, 0), ("pod.ttl", 64, 63)])
 
 
+def path_mtu_heard_of(tunnel: Tunnel, case: Case, difference: Difference) -> bool:
+    """No link of the way is so narrow, but an ICMPv4 error says so: sit fragments, and tund sends the same in one packet without DF."""
+    if difference.name != "wire" or len(difference.sit) < 2 or len(difference.tund) != 1 or tunnel.underlay_mtu < 1300:
+        return False
+    [whole], fragments = difference.tund, sorted(difference.sit, key=lambda packet: int.from_bytes(packet[6:8], "big") & 0x1FFF)
+    return (len(case.packet) <= 1280 and whole[6:8] == bytes(2) and whole[20:] == b"".join(packet[20:] for packet in fragments)
+            and all(map(may_be_fragmented, fragments)))
+
+
 #: The more special ones first.
 TABLE = [
     Intended("port-unreachable", port_unreachable),
@@ -140,6 +149,7 @@ TABLE = [
     Intended("destination-foreign", downlink(strict(lambda t, c: c.destination not in t.own))),
     Intended("v4-compatible", uplink(strict(lambda t, c: in_any(c.destination, "::/96")))),
     Intended("path-below-1280", lambda t, c, d: t.underlay_mtu < 1300 and (d.name, d.sit, d.tund) == ("wire.flags", 0, 2)),
+    Intended("path-mtu-heard-of", path_mtu_heard_of),
     Intended("uplink-source-foreign", uplink(strict(lambda t, c: c.source not in t.own))),
     Intended("uplink-destination-own", uplink(strict(lambda t, c: c.destination in t.own))),
     Intended("martian-destination", uplink(strict(lambda t, c: c.destination in domain(t)

@@ -115,12 +115,13 @@ enum LocalAddress {
         let owners = facts.addresses.filter { $0.address == address }
         let links = owners.compactMap { facts.link($0.interfaceIndex) }
         let vrf = device.flatMap(facts.vrf)
+        // The kernel's rule for table local comes before that for VRFs, so that its answer says nothing here.
+        if !links.isEmpty, !links.contains(where: { facts.vrf(of: $0) == vrf }) {
+            throw ControlError(
+                attempt, reason: "it is not in \(vrf.map { "the VRF \($0.name)" } ?? "the main routing table")",
+                remedy: "--dev names a VRF or an interface in it; this host has \(facts.list(owners))")
+        }
         if !facts.ours.contains(address) {
-            if !links.isEmpty, !links.contains(where: { facts.vrf(of: $0) == vrf }) {
-                throw ControlError(
-                    attempt, reason: "it is not in \(vrf.map { "the VRF \($0.name)" } ?? "the main routing table")",
-                    remedy: "--dev names a VRF or an interface in it; this host has \(facts.list(owners))")
-            }
             let others = facts.addresses.filter { $0.address.isUnicastHost }
             throw ControlError(
                 attempt, reason: owners.isEmpty ? "no interface has \(address)" : "\(facts.list(owners)) is down",

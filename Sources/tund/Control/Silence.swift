@@ -15,22 +15,22 @@ final class Silence {
     private let device: String
     private var local: IPv4Address?
     /// By silencer; each for one address.
-    private var names: [AbstractName?]
+    private var names: [(socket: AbstractSocket?, text: String)]
 
     /// In the underlay's network namespace.
     init(_ protocols: [InnerProtocol], _ scope: UnderlayScope) throws(SystemError) {
         silencers = try protocols.map { inner throws(SystemError) in (inner, try .silencer(inner, scope)) }
         device = scope.interface.map { String($0.index) } ?? ""
-        names = protocols.map { _ in AbstractName() }
+        names = protocols.map { _ in (try? AbstractSocket(), "") }
     }
 
     /// Goes over to a local address. Another than the first one: in the underlay's network namespace.
     func bind(to local: IPv4Address) throws(SystemError) {
         if local == self.local { return }
         for silencer in silencers { try silencer.socket.rest() }
-        if self.local != nil { names = silencers.map { _ in AbstractName() } }
-        for (silencer, name) in zip(silencers, names) {
-            name?.text = "tund-silence/\(silencer.inner.rawValue)/\(local)/\(device)"
+        for (index, silencer) in silencers.enumerated() {
+            if self.local != nil { names[index].socket = try? AbstractSocket() }
+            names[index].text = "tund-silence/\(silencer.inner.rawValue)/\(local)/\(device)"
         }
         self.local = local
         tend()
@@ -41,36 +41,9 @@ final class Silence {
         guard let local else { return }
         for (silencer, name) in zip(silencers, names) {
             // Where the address is gone for now there is nobody to be answered.
-            if let name, name.take() { try? silencer.socket.bind(to: local.rawValue) }
+            if let socket = name.socket, socket.hasName || socket.take(name.text) == 0 {
+                try? silencer.socket.bind(to: local.rawValue)
+            }
         }
-    }
-}
-
-/// The name of a Unix socket in the abstract namespace, of which one process at a time can be the holder.
-private final class AbstractName {
-    private let descriptor: Int32
-    var text = ""
-    private var isHeld = false
-
-    /// In the calling thread's network namespace. nil: no more descriptors.
-    init?() {
-        descriptor = socket(AF_UNIX, Int32(SOCK_DGRAM.rawValue | SOCK_CLOEXEC.rawValue), 0)
-        if descriptor < 0 { return nil }
-    }
-
-    deinit { close(descriptor) }
-
-    /// - Returns: whether this process holds it now.
-    func take() -> Bool {
-        if isHeld { return true }
-        var address = sockaddr_un()
-        address.sun_family = sa_family_t(AF_UNIX)
-        let name = Array(text.utf8)
-        unsafe withUnsafeMutableBytes(of: &address.sun_path) { unsafe $0[1...].copyBytes(from: name) }
-        let length = socklen_t(MemoryLayout<sa_family_t>.size + 1 + name.count)
-        isHeld = unsafe withUnsafePointer(to: &address) {
-            unsafe $0.withMemoryRebound(to: sockaddr.self, capacity: 1) { unsafe Glibc.bind(descriptor, $0, length) == 0 }
-        }
-        return isHeld
     }
 }

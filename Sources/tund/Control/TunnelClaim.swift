@@ -64,41 +64,25 @@ struct TunnelClaim: Equatable, Sendable {
     final class Held {
         /// Of this tunnel among those that run or start. At random, so that nobody can bind its names in advance.
         let number = UInt64.random(in: 1 ... .max)
-        private var sockets: [Int32] = []
-        var rawDescriptors: [Int32] { sockets }
+        private var sockets: [AbstractSocket] = []
+        var rawDescriptors: [Int32] { sockets.map(\.descriptor) }
 
         /// - Parameter count: how many there will be.
         init(room count: Int) throws(ControlError) {
-            for _ in 0..<count {
-                let opened = socket(AF_UNIX, Int32(SOCK_DGRAM.rawValue | SOCK_CLOEXEC.rawValue), 0)
-                guard opened >= 0 else { throw ControlError("claim the tunnel's packets", code: errno) }
-                sockets.append(opened)
-            }
+            for _ in 0..<count { sockets.append(try AbstractSocket()) }
         }
 
         /// Once.
         func lay(_ claims: [TunnelClaim]) throws(ControlError) {
             precondition(claims.count == sockets.count, "room for other claims")
             for (claim, socket) in zip(claims, sockets) {
-                var address = sockaddr_un()
-                address.sun_family = sa_family_t(AF_UNIX)
-                let name = Array(StandingClaim(claim, number: number).name.utf8)
-                unsafe withUnsafeMutableBytes(of: &address.sun_path) { unsafe $0[1...].copyBytes(from: name) }
-                let length = MemoryLayout<sa_family_t>.size + 1 + name.count
-                let result = unsafe withUnsafePointer(to: &address) {
-                    unsafe $0.withMemoryRebound(to: sockaddr.self, capacity: 1) { unsafe bind(socket, $0, socklen_t(length)) }
-                }
-                guard result == 0 else { throw ControlError("claim the tunnel's packets", code: errno) }
+                let code = socket.take(StandingClaim(claim, number: number).name)
+                if code != 0 { throw ControlError("claim the tunnel's packets", code: code) }
             }
         }
 
-        deinit { withdraw() }
-
         /// Others see no claim of this tunnel any more.
-        func withdraw() {
-            for socket in sockets { close(socket) }
-            sockets = []
-        }
+        func withdraw() { sockets = [] }
     }
 }
 
