@@ -25,6 +25,8 @@ struct ResolvedUnderlay: Equatable {
         if let current { asked.append(current.local) }
         if case .address(let address) = choice { asked.append(address) }
         var facts = try UnderlayFacts.gather(query, from: nil, asking: asked, over: netlink)
+        // Before the choice of an address, which has no way out to look at then.
+        try UnderlayPath.checkEndpoints(query, facts)
         let local: IPv4Address
         var warnings: [String] = []
         switch (choice, current) {

@@ -23,9 +23,7 @@ struct UnderlayPath: Equatable, Sendable {
         local: IPv4Address, _ query: UnderlayQuery, _ facts: UnderlayFacts
     ) throws(ControlError) -> UnderlayPath {
         let attempt = "find the interface that carries the tunnel"
-        for (endpoint, route) in zip(query.endpoints, facts.routes) where route?.type == .local {
-            throw ControlError("send tunnel packets to \(endpoint)", reason: "it is an address of this host")
-        }
+        try checkEndpoints(query, facts)
         let device = try LocalAddress.device(query, facts)
         let vrf = device.flatMap(facts.vrf)
         let owners = facts.addresses.filter { entry in
@@ -56,6 +54,13 @@ struct UnderlayPath: Equatable, Sendable {
         return UnderlayPath(
             interfaceIndex: link.index, interfaceName: link.name, mtu: min(link.mtu, mtus.min() ?? .max),
             broadcast: broadcast)
+    }
+
+    /// - Throws: when the remote or a relay is this host itself.
+    static func checkEndpoints(_ query: UnderlayQuery, _ facts: UnderlayFacts) throws(ControlError) {
+        for (endpoint, route) in zip(query.endpoints, facts.routes) where route?.type == .local {
+            throw ControlError("send tunnel packets to \(endpoint)", reason: "it is an address of this host")
+        }
     }
 
     private static func narrowest(_ query: UnderlayQuery, _ facts: UnderlayFacts, in vrf: LinkInfo?) -> LinkInfo? {
