@@ -39,8 +39,10 @@ struct Route6: Equatable, Sendable {
 /// What one look at the routes over an interface found.
 struct RoutesOver: Equatable, Sendable {
     var routes: [Route6] = []
-    /// Other changes interrupted every dump (NLM_F_DUMP_INTR): some routes may be missing, and some gone since.
+    /// Other changes interrupted every dump: some routes may be missing, and some gone since.
     var isInterrupted = false
+    /// So little that one part of a dump held it, which the kernel makes under the table's lock.
+    var isOnePart = false
 }
 
 /// How the tunnel's sockets would ask for a route.
@@ -117,13 +119,15 @@ extension Netlink {
     /// The unicast and unreachable routes over an interface, of every table, in the kernel's order. Routes that hold for some sources
     /// only are left out.
     ///
-    /// A change anywhere in the table interrupts a dump, which may then lack routes: it is made again a few times, and where
-    /// all were interrupted, what any of them saw counts.
+    /// A change anywhere in the table interrupts a dump of several parts, which may then lack routes (`RouteWitness`): it is made
+    /// again a few times, and where all were interrupted, what any of them saw counts.
     func ipv6Routes(over interface: Int32) throws(ControlError) -> RoutesOver {
         var seen: [Route6] = []
-        for _ in 0..<4 {
-            let found = try dumpIPv6Routes(over: interface)
-            if !found.isInterrupted { return found }
+        for _ in 0..<6 {
+            let witness = try RouteWitness()
+            var found = try dumpIPv6Routes(over: interface)
+            if !found.isInterrupted && (found.isOnePart || !witness.hasHeard) { return found }
+            found.isInterrupted = true
             var known = Set(seen.map(\.identity))
             seen += found.routes.filter { known.insert($0.identity).inserted }
         }
@@ -151,7 +155,8 @@ extension Netlink {
             isInterrupted = result == -NLE_DUMP_INTR
             return isInterrupted ? 0 : result
         }
-        return RoutesOver(routes: dump.routes, isInterrupted: isInterrupted)
+        // A part has room for a page, less its bookkeeping (NLMSG_GOODSIZE), or for more.
+        return RoutesOver(routes: dump.routes, isInterrupted: isInterrupted, isOnePart: dump.bytes <= 2048)
     }
 
     /// The nexthop objects over an interface, by id (Linux 5.3; none before).
@@ -201,10 +206,13 @@ private let keepRoutes: nl_recvmsg_msg_cb_t = { message, argument in
 private final class RouteDump {
     let interface: Int32
     var routes: [Route6] = []
+    /// Of all messages.
+    var bytes = 0
 
     init(interface: Int32) { self.interface = interface }
 
     func add(_ message: UnsafeMutablePointer<nlmsghdr>?) {
+        if let message = unsafe message { bytes += unsafe Int(message.pointee.nlmsg_len) }
         var parsed: OpaquePointer?
         guard unsafe rtnl_route_parse(message, &parsed) >= 0, let route = unsafe parsed else { return }
         defer { unsafe rtnl_route_put(route) }
