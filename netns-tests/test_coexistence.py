@@ -54,6 +54,17 @@ def test_refused(lab, hosts, binary, first, options, peers):
         assert "10.0.0.1" in complaint and "another tund" in complaint and f"from {peers} " in complaint
 
 
+def test_a_device_of_several_names(lab, hosts, binary):
+    """An alternative name has up to 127 bytes, more than a socket's name holds."""
+    host = hosts[0]
+    name = "n" * 127
+    host.ip(f"link property add dev eth0 altname {name}")
+    lab.tund(host, f"{DOMAIN} --local 10.0.0.1 --dev {name}")
+    host.ip("link set eth0 name wan0")
+    for complaint in second(host, binary, f"{OTHER_DOMAIN} --local 10.0.0.1 --dev wan0"):
+        assert "another tund" in complaint
+
+
 def test_different_remotes_share_an_address(lab, hosts):
     host, *peers = hosts
     for number, peer in enumerate(peers):

@@ -5,7 +5,7 @@ import TunnelCore
 @testable import tund
 
 private func claim(
-    _ peers: String, _ mode: TunnelMode = .ip6ip, local: String = "10.0.0.1", device: String? = nil
+    _ peers: String, _ mode: TunnelMode = .ip6ip, local: String = "10.0.0.1", device: Int32? = nil
 ) -> TunnelClaim {
     TunnelClaim(mode: mode, local: IPv4Address(local)!, peers: try! IPv4Prefix(parsing: peers), device: device)
 }
@@ -27,7 +27,7 @@ private func claim(
         ),
     ])
     func coverEveryPeer(line: String, peers: [String]) throws {
-        let claims = TunnelClaim.claims(of: try RunCommandTests.parse(line), local: IPv4Address(10, 0, 0, 1))
+        let claims = TunnelClaim.claims(of: try RunCommandTests.parse(line), local: IPv4Address(10, 0, 0, 1), device: nil)
         #expect(claims == peers.map { claim($0) })
     }
 
@@ -43,8 +43,8 @@ private func claim(
         (claim("192.0.2.1/32", .any), claim("192.0.2.1/32", .ipip), true),
         (claim("192.0.2.1/32", .any), claim("10.0.0.0/8"), false),
         (claim("10.0.0.0/8"), claim("10.0.0.0/8", local: "10.0.0.2"), false),
-        (claim("10.0.0.0/8", device: "eth0"), claim("10.0.0.0/8", device: "eth1"), false),
-        (claim("10.0.0.0/8", device: "eth0"), claim("10.0.0.0/8"), true),
+        (claim("10.0.0.0/8", device: 2), claim("10.0.0.0/8", device: 3), false),
+        (claim("10.0.0.0/8", device: 2), claim("10.0.0.0/8"), true),
     ])
     func overlap(_ one: TunnelClaim, _ other: TunnelClaim, _ expected: Bool) {
         #expect(one.overlaps(other) == expected)
@@ -57,7 +57,7 @@ private func claim(
 @Suite struct StandingClaimTests {
     @Test func namesAreReadBack() {
         for one in [
-            claim("10.0.0.0/8"), claim("0.0.0.0/0", .any, device: "eth0.7"), claim("192.0.2.1/32", device: "abcdefghijklmno"),
+            claim("10.0.0.0/8"), claim("0.0.0.0/0", .any, device: 7), claim("192.0.2.1/32", device: .max),
         ] {
             for number in [1, 0x9c0ffee, UInt64.max] {
                 let standing = StandingClaim(one, number: number)

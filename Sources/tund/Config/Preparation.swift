@@ -45,7 +45,7 @@ struct Preparation {
     }
 
     /// What the tunnel takes, for other tunds to know.
-    var claims: [TunnelClaim] { TunnelClaim.claims(of: configuration, local: local) }
+    var claims: [TunnelClaim] { TunnelClaim.claims(of: configuration, local: local, device: device) }
 
     /// `policy`, with the next hops of kernel routes: against `--route` with the same prefix they win, as in the kernel.
     func policy(following nextHops: [StaticRoute]) throws(Failure) -> TunnelPolicy {

@@ -21,6 +21,7 @@ final class AbstractSocket {
         var address = sockaddr_un()
         address.sun_family = sa_family_t(AF_UNIX)
         let bytes = Array(name.utf8)
+        if bytes.count >= MemoryLayout.size(ofValue: address.sun_path) { return ENAMETOOLONG }
         // It begins with a zero byte, and does not end with one.
         unsafe withUnsafeMutableBytes(of: &address.sun_path) { unsafe $0[1...].copyBytes(from: bytes) }
         let length = socklen_t(MemoryLayout<sa_family_t>.size + 1 + bytes.count)

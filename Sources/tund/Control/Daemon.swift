@@ -118,6 +118,7 @@ struct Daemon {
                     throw ControlError("use \(local) as the tunnel's own address", reason: "\(error)", code: error.code)
                 }
             },
+            rest: { [unowned opened] in opened.rest() },
             sockets: { [unowned opened] in opened.rawDescriptors },
             start: { [unowned opened] claims throws(Failure) in
                 try stepDown(opened, claims, keeping: configuration.restores ? [CAP_NET_ADMIN] : [])
@@ -193,7 +194,15 @@ struct Daemon {
             self.finished = finished
         }
 
-        var rawDescriptors: [Int32] { sockets.flatMap(\.rawDescriptors) + guardians.flatMap(\.rawDescriptors) }
+        var rawDescriptors: [Int32] {
+            sockets.flatMap(\.rawDescriptors) + guardians.flatMap(\.rawDescriptors) + (silence?.rawDescriptors ?? [])
+        }
+
+        /// Receivers and guardians of all workers take nothing.
+        func rest() {
+            for socket in sockets { try? socket.rest() }
+            for guardian in guardians { try? guardian.rest() }
+        }
 
         /// Gives all sockets a local address.
         func bind(to local: IPv4Address) throws(SystemError) {

@@ -94,9 +94,11 @@ extension Follower {
     /// and nothing leaves from an address that its prefix does not belong to.
     private func goOver(from old: Preparation, to found: ResolvedUnderlay) throws(Failure) {
         let next = try Preparation(configuration, found)
+        // Those of an earlier attempt that failed may be another address's.
+        let claimsAnew = next.claims != claims.laid && configuration.underlayNamespace == nil
         isHalfway = true
         try Failure.wrap { () throws(ControlError) in
-            guard next.local != old.local else { return }
+            guard claimsAnew else { return }
             try coexistence.check(next, own: claims)
             let held = try TunnelClaim.Held(room: next.claims.count)
             try held.lay(next.claims)
@@ -106,7 +108,13 @@ extension Follower {
         handles.adopt(try next.policy(following: nextHops.routes))
         try Failure.wrap { () throws(ControlError) in
             try handles.bind(next.local, next.device)
-            if next.local != old.local { try coexistence.settle(next, claims, handles.sockets()) }
+            guard claimsAnew else { return }
+            do throws(ControlError) {
+                try coexistence.settle(next, claims, handles.sockets())
+            } catch {
+                handles.rest()
+                throw error
+            }
         }
         if writes {
             tun.adopt(next.link)

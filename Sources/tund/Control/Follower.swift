@@ -14,6 +14,8 @@ final class Follower {
         let adopt: (TunnelPolicy) -> Void
         /// Gives all sockets a local address, and the interface of `--dev`.
         let bind: (IPv4Address, _ device: Int32?) throws(ControlError) -> Void
+        /// The sockets take nothing until `bind` is called again.
+        let rest: () -> Void
         /// The raw sockets.
         let sockets: () -> [Int32]
         /// Lets the workers begin, once.
@@ -73,7 +75,7 @@ final class Follower {
         netlink = try Netlink()
         underlayNetlink = try underlay.inside { () throws(ControlError) in try Netlink() }
         coexistence = try underlay.inside { () throws(ControlError) in try Coexistence() }
-        let count = TunnelClaim.claims(of: configuration, local: .any).count
+        let count = TunnelClaim.claims(of: configuration, local: .any, device: nil).count
         claims = try underlay.inside { () throws(ControlError) in try TunnelClaim.Held(room: count) }
         self.tun = try tun(netlink)
         monitor.hearRoutes(over: self.tun.link.index)

@@ -24,6 +24,8 @@ final class Silence {
         names = protocols.map { _ in (try? AbstractSocket(), "") }
     }
 
+    var rawDescriptors: [Int32] { silencers.flatMap(\.socket.rawDescriptors) }
+
     /// Goes over to a local address. Another than the first one: in the underlay's network namespace.
     func bind(to local: IPv4Address) throws(SystemError) {
         if local == self.local { return }

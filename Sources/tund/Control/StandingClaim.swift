@@ -16,9 +16,9 @@ struct StandingClaim: Equatable, Sendable {
 
     static let title = "tund/"
 
-    /// `tund/ip6ip/10.0.0.1/10.0.0.0/8/eth0/9c0ffee`
+    /// `tund/ip6ip/10.0.0.1/10.0.0.0/8/2/9c0ffee`: the peers' prefix, the index of `--dev` or nothing, the number.
     var name: String {
-        "\(Self.title)\(claim.mode.rawValue)/\(claim.local)/\(claim.peers)/\(claim.device ?? "")/\(String(number, radix: 16))"
+        "\(Self.title)\(claim.mode.rawValue)/\(claim.local)/\(claim.peers)/\(claim.device.map { String($0) } ?? "")/\(String(number, radix: 16))"
     }
 
     /// Without a number it is 0, which stays against any other. nil: some other program's name.
@@ -29,7 +29,8 @@ struct StandingClaim: Equatable, Sendable {
         guard parts.count == 6, let mode = TunnelMode(rawValue: parts[0]), let local = IPv4Address(parts[1]),
             let peers = try? IPv4Prefix(parsing: "\(parts[2])/\(parts[3])"), let number = UInt64(parts[5], radix: 16)
         else { return nil }
-        let device = parts[4].isEmpty ? nil : parts[4]
+        let device = Int32(parts[4])
+        if device == nil && !parts[4].isEmpty { return nil }
         self.init(TunnelClaim(mode: mode, local: local, peers: peers, device: device), number: number)
     }
 

@@ -11,11 +11,13 @@ struct TunnelClaim: Equatable, Sendable {
     let local: IPv4Address
     /// Where the packets come from.
     let peers: IPv4Prefix
-    /// `--dev`
-    let device: String?
+    /// The index of the `--dev` interface: it may have several names, and others later.
+    let device: Int32?
 
     /// What a tunnel with this configuration takes.
-    static func claims(of configuration: TunnelConfiguration, local: IPv4Address) -> [TunnelClaim] {
+    static func claims(
+        of configuration: TunnelConfiguration, local: IPv4Address, device: Int32?
+    ) -> [TunnelClaim] {
         let peers: [IPv4Prefix]
         if let remote = configuration.remote {
             peers = [IPv4Prefix(masking: remote, length: 32)]
@@ -28,7 +30,7 @@ struct TunnelClaim: Equatable, Sendable {
                 if !peers.contains(where: { $0.contains(other) }) { peers.append(IPv4Prefix(masking: other, length: 32)) }
             }
         }
-        return peers.map { TunnelClaim(mode: configuration.mode, local: local, peers: $0, device: configuration.device) }
+        return peers.map { TunnelClaim(mode: configuration.mode, local: local, peers: $0, device: device) }
     }
 
     /// Whether a packet can belong to both.
@@ -65,6 +67,8 @@ struct TunnelClaim: Equatable, Sendable {
         /// Of this tunnel among those that run or start. At random, so that nobody can bind its names in advance.
         let number = UInt64.random(in: 1 ... .max)
         private var sockets: [AbstractSocket] = []
+        /// What others see.
+        private(set) var laid: [TunnelClaim] = []
         var rawDescriptors: [Int32] { sockets.map(\.descriptor) }
 
         /// - Parameter count: how many there will be.
@@ -79,10 +83,11 @@ struct TunnelClaim: Equatable, Sendable {
                 let code = socket.take(StandingClaim(claim, number: number).name)
                 if code != 0 { throw ControlError("claim the tunnel's packets", code: code) }
             }
+            laid = claims
         }
 
         /// Others see no claim of this tunnel any more.
-        func withdraw() { sockets = [] }
+        func withdraw() { (sockets, laid) = ([], []) }
     }
 }
 
