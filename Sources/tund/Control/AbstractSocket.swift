@@ -1,3 +1,5 @@
+internal import CLinux
+internal import CNetlink
 internal import Glibc
 
 /// A Unix socket that is there for its name in the abstract namespace. Such a name belongs to the network namespace that the socket was

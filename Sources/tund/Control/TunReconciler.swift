@@ -1,3 +1,5 @@
+internal import CLinux
+internal import CNetlink
 internal import Glibc
 internal import RingIO
 internal import TunnelCore
