@@ -65,6 +65,20 @@ def test_it_is_put_back_and_said(lab, hosts, commands):
     assert a.ping(B) and b.ping(A)
 
 
+def test_routes_that_tell_their_nexthop_object_only(lab, hosts):
+    a, b = hosts
+    a.run("sysctl -w net.ipv4.nexthop_compat_mode=0")
+    tund = lab.tund(a, f"{DOMAIN} --local 10.0.0.1")
+    before = state(a)
+    assert "nhid" in before[1] + before[3]
+    a.ip("link set tund0 down", "link set tund0 up")
+    assert says(tund, "info.*put its addresses and routes back")
+    eventually(lambda: state(a) == before, f"{before}\n{state(a)}\n{tund.transcript()}")
+    time.sleep(1)
+    assert not any("cannot add" in line for line in tund.err), tund.transcript()
+    assert a.ping(B) and b.ping(A)
+
+
 def test_what_keeps_it_from_being_put_back_is_said_once(lab, hosts):
     a, _ = hosts
     tund = lab.tund(a, DOMAIN)

@@ -229,7 +229,13 @@ private final class RouteDump {
             else { continue }
             gateways.append(unsafe IPv6Address(of: rtnl_route_nh_get_gateway(nexthop)))
         }
-        if gateways.isEmpty { return }
+        if gateways.isEmpty {
+            // With net.ipv4.nexthop_compat_mode 0 a nexthop object's route tells the object only, not where that leads. Kernels that have
+            // them (5.3) sent nothing but what is over the interface.
+            let start = Int32(MemoryLayout<rtmsg>.size)
+            if unsafe nlmsg_find_attr(message, start, Int32(RTA_NH_ID.rawValue)) == nil { return }
+            gateways = [nil]
+        }
         routes.append(
             Route6(
                 prefix: prefix, kind: type == RTN_UNICAST ? .unicast : .unreachable, table: unsafe rtnl_route_get_table(route),
