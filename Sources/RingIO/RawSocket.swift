@@ -46,7 +46,7 @@ final class RawSocket: Sendable {
     /// - Parameter isListed: whether packets and ICMP errors find it. For one that only sends they need not, and each listed socket
     ///   costs every packet of this host a little.
     init(_ inner: InnerProtocol, _ scope: UnderlayScope, isListed: Bool) throws(SystemError) {
-        let socket = Glibc.socket(AF_INET, Int32(SOCK_RAW.rawValue | SOCK_CLOEXEC.rawValue), inner.rawValue)
+        let socket = Glibc.socket(AF_INET, tund_SOCK_RAW | tund_SOCK_CLOEXEC, inner.rawValue)
         descriptor = Descriptor(try check("socket(AF_INET, SOCK_RAW, \(inner.rawValue))", socket))
         try SocketFilter.nothing.attach(to: socket)
         interface = scope.interface.flatMap { isListed && $0.isFollowed ? nil : $0 }

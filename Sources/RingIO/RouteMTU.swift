@@ -24,7 +24,7 @@ final class RouteMTU: @unchecked Sendable {
 
     /// Asks in the calling thread's network namespace, for ever.
     init(_ scope: UnderlayScope) throws(SystemError) {
-        let type = Int32(SOCK_RAW.rawValue | SOCK_CLOEXEC.rawValue | SOCK_NONBLOCK.rawValue)
+        let type = tund_SOCK_RAW | tund_SOCK_CLOEXEC | tund_SOCK_NONBLOCK
         netlink = Descriptor(try check("socket(AF_NETLINK)", socket(AF_NETLINK, type, NETLINK_ROUTE)))
         mark = scope.mark
         interface = scope.interface

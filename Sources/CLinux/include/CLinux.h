@@ -120,6 +120,11 @@ int sched_getaffinity(int process, unsigned long size, void *set);
 int sched_setaffinity(int process, unsigned long size, const void *set);
 
 static const int tund_CLONE_NEWNET = 0x40000000; // <linux/sched.h> clashes with Glibc's
+// <bits/socket_type.h>: the module that Swift finds its enumerators in is another one from one compilation to the next.
+static const int tund_SOCK_DGRAM = 2;
+static const int tund_SOCK_RAW = 3;
+static const int tund_SOCK_NONBLOCK = 04000;
+static const int tund_SOCK_CLOEXEC = 02000000;
 
 // Enumerators that Swift sees under other names.
 static const __rlimit_resource_t tund_RLIMIT_MEMLOCK = RLIMIT_MEMLOCK;

@@ -1,5 +1,4 @@
 internal import CLinux
-internal import CNetlink
 internal import Glibc
 
 /// A Unix socket that is there for its name in the abstract namespace. Such a name belongs to the network namespace that the socket was
@@ -11,7 +10,7 @@ final class AbstractSocket {
     /// In the calling thread's network namespace.
     /// - Throws: EMFILE and the like.
     init() throws(ControlError) {
-        descriptor = socket(AF_UNIX, Int32(SOCK_DGRAM.rawValue | SOCK_CLOEXEC.rawValue), 0)
+        descriptor = socket(AF_UNIX, tund_SOCK_DGRAM | tund_SOCK_CLOEXEC, 0)
         if descriptor < 0 { throw ControlError("open a Unix socket", code: errno) }
     }
 

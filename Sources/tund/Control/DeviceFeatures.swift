@@ -8,7 +8,7 @@ enum DeviceFeatures {
 
     /// One warning for each interface that is up and merges so. To be called in the underlay's namespace.
     static func warnings() -> [String] {
-        let socket = Glibc.socket(AF_INET, Int32(SOCK_DGRAM.rawValue | SOCK_CLOEXEC.rawValue), 0)
+        let socket = Glibc.socket(AF_INET, tund_SOCK_DGRAM | tund_SOCK_CLOEXEC, 0)
         if socket < 0 { return [] }
         defer { close(socket) }
         return upInterfaces().compactMap { name in

@@ -11,7 +11,7 @@ struct RouteWitness: ~Copyable {
     private let descriptor: Int32
 
     init() throws(ControlError) {
-        descriptor = socket(AF_NETLINK, Int32(SOCK_RAW.rawValue | SOCK_CLOEXEC.rawValue | SOCK_NONBLOCK.rawValue), NETLINK_ROUTE)
+        descriptor = socket(AF_NETLINK, tund_SOCK_RAW | tund_SOCK_CLOEXEC | tund_SOCK_NONBLOCK, NETLINK_ROUTE)
         if descriptor < 0 { throw ControlError("open a netlink socket", code: errno) }
         // Where an interface goes down, its routes may go unannounced (net.ipv6.route.skip_notify_on_dev_down).
         for group in [RTNLGRP_IPV6_ROUTE, RTNLGRP_LINK] {

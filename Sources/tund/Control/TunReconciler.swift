@@ -1,5 +1,4 @@
 internal import CLinux
-internal import CNetlink
 internal import Glibc
 internal import RingIO
 internal import TunnelCore
@@ -207,7 +206,7 @@ final class TunReconciler {
     /// local route comes from a work queue (net/ipv6/addrconf.c `addrconf_dad_work`). Until then peers hear "no route" from
     /// us. Waits for it, at most a second.
     private func waitUntilAtWork(_ address: IPv6Address) {
-        let descriptor = socket(AF_INET6, Int32(SOCK_DGRAM.rawValue | SOCK_CLOEXEC.rawValue), 0)
+        let descriptor = socket(AF_INET6, tund_SOCK_DGRAM | tund_SOCK_CLOEXEC, 0)
         guard descriptor >= 0 else { return }
         defer { close(descriptor) }
         // In a VRF, addresses are those of its table. (Since Linux 5.7 without a capability.)

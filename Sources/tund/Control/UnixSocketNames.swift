@@ -18,7 +18,7 @@ final class UnixSocketNames {
 
     /// In the calling thread's network namespace.
     init() {
-        diagnosis = socket(AF_NETLINK, Int32(SOCK_RAW.rawValue | SOCK_CLOEXEC.rawValue), NETLINK_SOCK_DIAG)
+        diagnosis = socket(AF_NETLINK, tund_SOCK_RAW | tund_SOCK_CLOEXEC, NETLINK_SOCK_DIAG)
         list = TextFile("/proc/thread-self/net/unix")
         // The answer comes from the kernel at once or not at all.
         var patience = timeval(tv_sec: 1, tv_usec: 0)
