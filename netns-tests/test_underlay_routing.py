@@ -193,6 +193,19 @@ def test_the_device_is_made_anew(lab, dial_up, local, workers):
         assert traffic.tcp(host, peer, PEER) and traffic.tcp(peer, host, HOST)
 
 
+def test_the_device_is_made_anew_while_the_tunnel_waits(lab, dial_up):
+    """Since its start: no address has been there yet."""
+    host, peer = dial_up
+    host.ip("addr flush dev up0")
+    lab.tund(peer, DOMAIN)
+    tund = lab.tund(host, f"{DOMAIN} --dev up0 --workers 2", until="waits")
+    host.ip("link del up0")
+    tund.wait_until(lambda: any("no such interface" in line and "tund waits for it" in line for line in tund.err), "a warning")
+    connect(lab, host, peer)
+    tund.wait_until(lambda: host.ping(PEER, options="-W 1") and peer.ping(HOST, options="-W 1"), "answer")
+    assert traffic.tcp(host, peer, PEER) and traffic.tcp(peer, host, HOST)
+
+
 def test_the_device_is_made_anew_beside_others(lab, dial_up):
     """Packets that come for the same address through another interface are still not the tunnel's."""
     host, peer = dial_up

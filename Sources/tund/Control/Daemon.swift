@@ -43,7 +43,7 @@ struct Daemon {
         let opened = try open(underlay, rings, notes, start.device)
         let follower = try Failure.wrap { () throws(ControlError) in
             try Follower(
-                configuration, underlay, log: log, handles(of: opened),
+                configuration, underlay, device: start.device?.index, log: log, handles(of: opened),
                 tun: { netlink throws(ControlError) in
                     try TunReconciler(
                         opened.tun.take()!, named: opened.name, Preparation.linkPlan(waiting: configuration), over: netlink)

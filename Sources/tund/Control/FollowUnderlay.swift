@@ -5,7 +5,7 @@ extension Follower {
     /// What the configuration asks, of the interfaces as they are now.
     var underlayQuery: UnderlayQuery {
         var query = configuration.underlayQuery
-        query.deviceIndex = preparation?.device
+        query.deviceIndex = preparation?.device ?? firstDevice
         if configuration.underlayNamespace == nil { query.tun = tun.link.index }
         return query
     }

@@ -23,6 +23,8 @@ final class Follower {
     }
 
     let configuration: TunnelConfiguration
+    /// The index that `--dev` had at the start.
+    let firstDevice: Int32?
     let handles: Handles
     let log: Logger
     // One of each for the TUN's network namespace and one for the underlay's.
@@ -61,12 +63,15 @@ final class Follower {
     /// When others' changes were last undone, and how often lately.
     private var restored = (last: 0, count: 0)
 
-    /// - Parameter tun: makes the TUN's reconciler, with a netlink socket of the TUN's namespace.
+    /// - Parameters:
+    ///   - device: the index of `--dev`.
+    ///   - tun: makes the TUN's reconciler, with a netlink socket of the TUN's namespace.
     init(
-        _ configuration: TunnelConfiguration, _ underlay: UnderlayNamespace, log: Logger, _ handles: Handles,
+        _ configuration: TunnelConfiguration, _ underlay: UnderlayNamespace, device: Int32?, log: Logger, _ handles: Handles,
         tun: (borrowing Netlink) throws(ControlError) -> TunReconciler
     ) throws(ControlError) {
         self.configuration = configuration
+        firstDevice = device
         self.log = log
         self.handles = handles
         // Monitors first: what changes while the state is read is then heard of.
