@@ -119,8 +119,8 @@ def test_merged_tcp_passes_a_narrower_link_behind(lab, mtu, pods, size, family, 
             connection.request(size)
         connection.request(1 << 20)
         seen = rise()
-        # A slow machine makes TCP send a segment or two again.
-        assert seen.pop("TcpRetransSegs") < 20 and not any(seen.values()), seen
+        # A busy machine makes TCP send some dozens again; the fault, 400 and more.
+        assert seen.pop("TcpRetransSegs") < 80 and not any(seen.values()), seen
     merged = [packet for packet in arriving.drain() if packet[9] in (4, 41) and len(packet) > pods + 20]
     assert any(len(packet) <= mtu for packet in merged), "else this shows nothing"
 
@@ -133,7 +133,8 @@ def test_lists_of_segments_arrive(lab):
         sent_again = rises(sender, "TcpRetransSegs")
         for size in (1300, 5000, 4 << 20):
             connection.request(size)
-        assert sent_again()["TcpRetransSegs"] < 20
+        # Of 3,400 segments. The fault made it 4,500; a busy machine, 68 at most.
+        assert sent_again()["TcpRetransSegs"] < 340
     assert max(map(len, arriving.drain())) > 3000, "else this shows nothing"
 
 
