@@ -253,7 +253,8 @@ def test_a_tun_that_was_down_gets_merged_packets_again(lab):
         return tund.counters()["offload.merged"] - before
 
     assert merged(8 << 20)
-    for _ in range(8):
+    # On a busy machine tund may sleep through a TUN that is down for so short.
+    for _ in range(16):
         server = lab.process(b, "iperf3 --server --one-off --forceflush")
         server.wait_until(lambda: any("listening" in line for line in server.out), "iperf3 listening")
         client = lab.process(a, f"iperf3 --client {B} --time 1")
@@ -262,4 +263,7 @@ def test_a_tun_that_was_down_gets_merged_packets_again(lab):
             b.ip("link set tund0 down", "link set tund0 up")
         client.wait(), server.kill()
         assert merged(8 << 20)
-    assert tund.counters()["tun-write.EIO"], "else this shows nothing"
+        if tund.counters()["tun-write.EIO"]:
+            break
+    else:
+        assert False, "this shows nothing: no frame found the TUN down"
